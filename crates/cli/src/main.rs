@@ -1,0 +1,3 @@
+//! The certwright binary.
+
+fn main() {}
