@@ -1,0 +1,266 @@
+//! The facts that the log holds: past tense, immutable, one enum.
+//!
+//! It refuses commands, private keys in clear and anything that a replica would have to look up to understand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{
+    AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName, NodeId,
+    NodeName, Serial, TargetName, TokenId,
+};
+use crate::spec::{AuthoritySpec, CertificateSpec, IssuerSpec, Labels};
+use crate::time::Timestamp;
+
+/// One fact. Boxed where it is large, so that the enum stays small.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the variant says what happened; fields are documented where they are not their type")]
+pub enum Event {
+    // --- stream `cluster`
+    ClusterBootstrapped { cluster_id: ClusterId, epoch: u64 },
+    NodeJoined(Box<NodeRecord>),
+    /// A data key wrapped to one node's HPKE public key.
+    DataKeyWrapped { node_id: NodeId, data_key_id: u64, wrapped: Vec<u8> },
+    /// The node proved that it can open the data key; from here on it may vote.
+    DataKeyProved { node_id: NodeId, data_key_id: u64 },
+    NodeRemoved { node_id: NodeId },
+    NodeIdentityIssued { node_id: NodeId, identity: Identity },
+    AdministratorIdentityIssued { name: AdministratorName, identity: Identity },
+
+    // --- stream `tokens/{id}`
+    TokenCreated { id: TokenId, secret_hash: [u8; 32], grant: TokenGrant, expires_at: Timestamp },
+    /// Bound to the joiner's key: the same key may repeat a lost reply.
+    TokenConsumed { spki_hash: [u8; 32] },
+    TokenRevoked,
+
+    // --- stream `agents/{name}`
+    AgentRegistered { name: AgentName, labels: Labels, spki_hash: [u8; 32] },
+    AgentLabelsChanged { labels: Labels },
+    AgentIdentityIssued { identity: Identity },
+    AgentRemoved,
+
+    // --- stream `authorities/{name}`
+    AuthorityDeclared { name: AuthorityName, spec: AuthoritySpec, public_key: Vec<u8>, sealed_key: SealedKey },
+    /// Committed before the signature (RFC 5280 CA certificates cannot be taken back).
+    AuthorityCertificateIntended { serial: Serial, tbs_hash: [u8; 32] },
+    AuthorityCertified { serial: Serial, not_before: Timestamp, not_after: Timestamp, certificate: Arc<[u8]> },
+
+    // --- stream `issuers/{name}`
+    IssuerDeclared { name: IssuerName, spec: IssuerSpec },
+    IssuerUpdated { spec: IssuerSpec },
+    IssuerDeleted,
+
+    // --- stream `namespaces/{ns}/certificates/{name}`
+    CertificateDeclared { name: CertificateName, spec: Arc<CertificateSpec> },
+    CertificateUpdated { spec: Arc<CertificateSpec> },
+    CertificateDeleted,
+    /// An agent came to hold a target.
+    InstanceAdded { instance: InstanceId, agent: AgentName },
+    /// It no longer does; management stops, nothing is deleted there.
+    InstanceRemoved { instance: InstanceId },
+    IssuanceOpened { instance: InstanceId, generation: Generation, trigger: Trigger },
+    IssuanceFailed { instance: InstanceId, generation: Generation, reason: String, message: String, retry_at: Timestamp },
+    IssuanceAbandoned { instance: InstanceId, generation: Generation, reason: String },
+    CertificateDelivered(Delivered),
+
+    // --- both `namespaces/...` and once streams `direct/{serial}`
+    CertificateIssued(Box<Issued>),
+}
+
+impl Event {
+    /// The event's kind as `events -o json` prints it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::ClusterBootstrapped { .. } => "ClusterBootstrapped",
+            Self::NodeJoined(_) => "NodeJoined",
+            Self::DataKeyWrapped { .. } => "DataKeyWrapped",
+            Self::DataKeyProved { .. } => "DataKeyProved",
+            Self::NodeRemoved { .. } => "NodeRemoved",
+            Self::NodeIdentityIssued { .. } => "NodeIdentityIssued",
+            Self::AdministratorIdentityIssued { .. } => "AdministratorIdentityIssued",
+            Self::TokenCreated { .. } => "TokenCreated",
+            Self::TokenConsumed { .. } => "TokenConsumed",
+            Self::TokenRevoked => "TokenRevoked",
+            Self::AgentRegistered { .. } => "AgentRegistered",
+            Self::AgentLabelsChanged { .. } => "AgentLabelsChanged",
+            Self::AgentIdentityIssued { .. } => "AgentIdentityIssued",
+            Self::AgentRemoved => "AgentRemoved",
+            Self::AuthorityDeclared { .. } => "AuthorityDeclared",
+            Self::AuthorityCertificateIntended { .. } => "AuthorityCertificateIntended",
+            Self::AuthorityCertified { .. } => "AuthorityCertified",
+            Self::IssuerDeclared { .. } => "IssuerDeclared",
+            Self::IssuerUpdated { .. } => "IssuerUpdated",
+            Self::IssuerDeleted => "IssuerDeleted",
+            Self::CertificateDeclared { .. } => "CertificateDeclared",
+            Self::CertificateUpdated { .. } => "CertificateUpdated",
+            Self::CertificateDeleted => "CertificateDeleted",
+            Self::InstanceAdded { .. } => "InstanceAdded",
+            Self::InstanceRemoved { .. } => "InstanceRemoved",
+            Self::IssuanceOpened { .. } => "IssuanceOpened",
+            Self::IssuanceFailed { .. } => "IssuanceFailed",
+            Self::IssuanceAbandoned { .. } => "IssuanceAbandoned",
+            Self::CertificateDelivered(_) => "CertificateDelivered",
+            Self::CertificateIssued(_) => "CertificateIssued",
+        }
+    }
+}
+
+/// A server of the cluster as its members know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeRecord {
+    /// Drawn from the committed counter.
+    pub id: NodeId,
+    /// For people.
+    pub name: NodeName,
+    /// Where peers connect, `host:port`.
+    pub raft_address: String,
+    /// Where clients and agents connect.
+    pub api_address: String,
+    /// Where probes and scrapers connect.
+    pub http_address: String,
+    /// SHA-256 of the node's SubjectPublicKeyInfo: what peers verify.
+    pub spki_hash: [u8; 32],
+    /// HPKE public key to which the data key is wrapped.
+    pub hpke_public: Vec<u8>,
+}
+
+/// A certificate of a node, agent or administrator, signed by the system authority.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Its serial.
+    pub serial: Serial,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub spki_hash: [u8; 32],
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// DER.
+    pub certificate: Arc<[u8]>,
+}
+
+/// What a join token admits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TokenGrant {
+    /// One server.
+    Node,
+    /// One agent.
+    Agent {
+        /// Only under this name, when given.
+        name: Option<AgentName>,
+        /// Labels that it will carry whatever it says itself.
+        labels: Labels,
+    },
+}
+
+/// A private key under authenticated encryption by a cluster data key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedKey {
+    /// Which data key.
+    pub data_key_id: u64,
+    /// Nonce and ciphertext, as `custody` laid them out.
+    pub sealed: Vec<u8>,
+}
+
+impl std::fmt::Debug for SealedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SealedKey(data key {})", self.data_key_id)
+    }
+}
+
+/// Why an issuance was opened.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Trigger {
+    /// The instance has no certificate yet.
+    First,
+    /// Renewal time came.
+    Due,
+    /// Somebody asked.
+    Requested,
+    /// The specification changed what the certificate must say.
+    SpecChanged,
+    /// A caller's CSR, without stored intent.
+    Direct,
+}
+
+impl Trigger {
+    /// Lower-case name for metrics and `history`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Due => "due",
+            Self::Requested => "requested",
+            Self::SpecChanged => "spec_changed",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// A certificate came to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Issued {
+    /// Its instance; `None` for a direct issuance.
+    pub instance: Option<InstanceId>,
+    /// Its generation; 1 for a direct issuance.
+    pub generation: Generation,
+    /// Its serial.
+    pub serial: Serial,
+    /// The issuer it was asked of.
+    pub issuer: IssuerName,
+    /// The authority that signed.
+    pub authority: AuthorityName,
+    /// Serial of the authority's own certificate at that time: which chain belongs to it.
+    pub authority_serial: Serial,
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// When to renew; fixed here and never recomputed. `None` for a direct issuance.
+    pub renew_at: Option<Timestamp>,
+    /// SHA-256 of the certified SubjectPublicKeyInfo.
+    pub spki_hash: [u8; 32],
+    /// The certificate, DER.
+    pub certificate: Arc<[u8]>,
+}
+
+/// What an agent has proved about one target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivered {
+    /// The instance delivered.
+    pub instance: InstanceId,
+    /// The generation delivered.
+    pub generation: Generation,
+    /// The target; `None` for stages before any target (received, verified).
+    pub target: Option<TargetName>,
+    /// How far it got.
+    pub stage: Stage,
+    /// Why it got no further, when it failed: a reason code and a sentence.
+    pub failure: Option<(String, String)>,
+    /// How long after the agent had received it, by the agent's monotonic clock.
+    pub elapsed: Duration,
+}
+
+/// Stages of a delivery, in order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Stage {
+    /// The agent has it.
+    Received,
+    /// Key, chain, dates and generation are right.
+    Verified,
+    /// It is on the target and durable, and the consumer was told.
+    Written,
+    /// A handshake showed its serial.
+    Served,
+}
+
+impl Stage {
+    /// Lower-case name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Verified => "verified",
+            Self::Written => "written",
+            Self::Served => "served",
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Every bound of the domain, named once with its reason. Bounds of the log are in `raft`, of the doors in `api`.
+//!
+//! It refuses numbers without a reason.
+
+use std::time::Duration;
+
+/// A signing request: RSA-4096 with 100 names needs about 8 KiB; eight times that leaves room and bounds parsing.
+pub const CSR_OCTETS_MAX: usize = 64 * 1024;
+/// Names of all kinds on one certificate: what public CAs grant.
+pub const NAMES_MAX: usize = 100;
+/// Octets of a DNS name (RFC 1035 section 2.3.4).
+pub const DNS_NAME_OCTETS_MAX: usize = 253;
+/// Octets of a URI or e-mail name.
+pub const URI_OCTETS_MAX: usize = 2048;
+/// Octets of a common name (RFC 5280 appendix A.1, ub-common-name).
+pub const COMMON_NAME_OCTETS_MAX: usize = 64;
+/// Targets of one certificate; each is a line in state.
+pub const TARGETS_MAX: usize = 16;
+/// Labels of one object.
+pub const LABELS_MAX: usize = 32;
+/// Octets of a label's key or value (Kubernetes: 63 each, keys with prefix 317).
+pub const LABEL_OCTETS_MAX: usize = 317;
+/// Arguments of a hook.
+pub const ARGV_MAX: usize = 64;
+/// Octets of one argument or path (Linux PATH_MAX).
+pub const PATH_OCTETS_MAX: usize = 4096;
+/// Octets of a failure message kept in state.
+pub const MESSAGE_OCTETS_MAX: usize = 512;
+/// Instances of one certificate: agents that a selector may fan out to.
+pub const INSTANCES_MAX: usize = 1024;
+/// Shortest certificate of ours: shorter ones are over before a served check has run twice.
+pub const DURATION_MIN: Duration = Duration::from_secs(10);
+/// Shortest certificate of a cert-manager.io document.
+pub const CERT_MANAGER_DURATION_MIN: Duration = Duration::from_secs(3600);
+/// Shortest `renewBefore` of a cert-manager.io document.
+pub const CERT_MANAGER_RENEW_BEFORE_MIN: Duration = Duration::from_secs(300);
+/// Lifetime when none is asked for (cert-manager's default).
+pub const DURATION_DEFAULT: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Longest lifetime an issuer grants when it does not say (the public web's 397 days plus nothing).
+pub const ISSUER_DURATION_DEFAULT_MAX: Duration = Duration::from_secs(397 * 24 * 3600);
+/// Back-dating of notBefore against clock skew, at most; a tenth of short lives.
+pub const BACKDATE_MAX: Duration = Duration::from_secs(30);
+/// First wait after a failed issuance; doubles up to the maximum.
+pub const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait between attempts (cert-manager's 32 h is too long for lives of hours).
+pub const RETRY_MAX: Duration = Duration::from_secs(3600);
+/// Life of an agent's or administrator's identity; agents renew at half of it.
+pub const IDENTITY_DURATION: Duration = Duration::from_secs(24 * 3600);
+/// Life of a join token when none is asked for.
+pub const TOKEN_DURATION_DEFAULT: Duration = Duration::from_secs(900);
+/// Longest life of a join token.
+pub const TOKEN_DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Changes an agent's scope remembers as gone; older resumes get the complete scope.
+pub const TOMBSTONES_MAX: usize = 1024;
+/// Resident octets of one certificate with one instance and one target in state, indexes included.
+pub const CERTIFICATE_RESIDENT_OCTETS_MAX: usize = 1024;

@@ -1,0 +1,57 @@
+//! Cuts: the state without what is derived, to be stored, and the state rebuilt from that.
+//!
+//! It refuses tombstones: after a rebuild every agent's feed begins at the cut.
+
+use super::{Agent, Authority, Certificate, Cluster, Indexes, Issuer, State, Token};
+use crate::ids::{AgentName, AuthorityName, CertificateName, IssuerName, TokenId};
+use crate::log::Position;
+use crate::shard::Sharded;
+
+/// Everything of the state that is not derived; cheap to clone. Iterate the maps in key order to encode it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Cut {
+    /// The cluster itself.
+    pub cluster: Cluster,
+    /// Certificates by name.
+    pub certificates: Sharded<CertificateName, Certificate>,
+    /// Agents by name.
+    pub agents: Sharded<AgentName, Agent>,
+    /// Issuers by name.
+    pub issuers: Sharded<IssuerName, Issuer>,
+    /// Authorities by name.
+    pub authorities: Sharded<AuthorityName, Authority>,
+    /// Join tokens by id.
+    pub tokens: Sharded<TokenId, Token>,
+    /// Position of the newest transaction folded; agents that resume from before it get their complete scope.
+    pub applied: Position,
+}
+
+impl State {
+    /// Rebuilds the state from a cut, indexes included.
+    pub fn from_parts(cut: Cut) -> Self {
+        let indexes = Indexes::default();
+        Self {
+            cluster: cut.cluster,
+            certificates: cut.certificates,
+            agents: cut.agents,
+            issuers: cut.issuers,
+            authorities: cut.authorities,
+            tokens: cut.tokens,
+            applied: cut.applied,
+            indexes,
+        }
+    }
+
+    /// The state without what is derived.
+    pub fn to_parts(&self) -> Cut {
+        Cut {
+            cluster: self.cluster.clone(),
+            certificates: self.certificates.clone(),
+            agents: self.agents.clone(),
+            issuers: self.issuers.clone(),
+            authorities: self.authorities.clone(),
+            tokens: self.tokens.clone(),
+            applied: self.applied,
+        }
+    }
+}
