@@ -1,0 +1,66 @@
+//! Every bound of the doors, named once with its reason.
+//!
+//! It refuses numbers without a reason; bounds of the domain are in `core`, of the log in `raft`.
+
+use std::time::Duration;
+
+/// Largest message on any door: gRPC's customary bound; lists stay below it by paging.
+pub const MESSAGE_OCTETS_MAX: usize = 4 * 1024 * 1024;
+/// Requests of one `IssueStream` and submissions of one session that are under way; more wait in the caller's socket.
+pub const STREAM_IN_FLIGHT_MAX: usize = 256;
+/// Messages queued towards one slow reader before its session stops reading state.
+pub const OUTBOUND_QUEUE_MAX: usize = 256;
+/// A TLS handshake takes two round trips; five seconds cover the slowest honest peer.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Handshakes under way at once: what strangers may cost in CPU and memory.
+pub const HANDSHAKES_MAX: usize = 256;
+/// Open connections of the API port: agents of a large estate plus callers.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// Open connections of the read-only HTTP port.
+pub const HTTP_CONNECTIONS_MAX: usize = 256;
+/// Concurrent streams of one connection.
+pub const CONNECTION_STREAMS_MAX: u32 = 1024;
+/// Items of a page when the caller does not say.
+pub const PAGE_SIZE_DEFAULT: usize = 100;
+/// Most items of a page: 1000 certificates stay well below the message bound.
+pub const PAGE_SIZE_MAX: usize = 1000;
+/// Most items looked at for one page, so that a filter that matches little cannot hold the state for long.
+pub const PAGE_SCAN_MAX: usize = 10_000;
+/// Octets of a filter expression.
+pub const FILTER_OCTETS_MAX: usize = 4096;
+/// How long a command waits for a leader: an election takes about that long.
+pub const LEADER_WAIT: Duration = Duration::from_secs(1);
+/// What a caller is told to wait when there is no leader.
+pub const RETRY_DELAY: Duration = Duration::from_millis(50);
+/// How long a command may take once it is under way; past it the outcome is unknown.
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a read waits for the state its token asks for.
+pub const BEHIND_WAIT: Duration = Duration::from_secs(2);
+/// Commands forwarded to this server and under way at once.
+pub const FORWARDED_MAX: usize = 4096;
+/// How long a peer may take to say how it is.
+pub const PEER_STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long digests of all servers are collected.
+pub const DIGEST_WAIT: Duration = Duration::from_secs(3);
+/// Reports are coalesced for this long into one transaction.
+pub const REPORT_LINGER: Duration = Duration::from_millis(50);
+/// Reports of one transaction.
+pub const REPORT_BATCH_MAX: usize = 64;
+/// Sessions of this server; one agent has one.
+pub const SESSIONS_MAX: usize = 10_000;
+/// An agent says hello at once after connecting.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between two looks of one session at its scope, so that a busy log does not wake every session per entry.
+pub const SCOPE_PAUSE: Duration = Duration::from_millis(5);
+/// How often the server pings an idle connection.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it waits for the answer.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long streams may take to end when the server stops.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bookmarks of a quiet watch.
+pub const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a joiner waits for each answer.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Octets of node.json and of PEM files in the data directory.
+pub const DATA_FILE_OCTETS_MAX: u64 = 1024 * 1024;
