@@ -5,6 +5,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+mod os;
+#[cfg(test)]
+mod tests;
+
+pub use os::OsDisk;
+
 /// An open file. All calls block.
 pub trait File: Send + Sync + 'static {
     /// Writes all of `data` at `offset`, growing the file as needed.
@@ -52,7 +58,7 @@ pub trait Disk: Send + Sync + 'static {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Creates a directory and its parents with these permission bits; existing ones are left as they are.
     fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()>;
-    /// Names in a directory, sorted.
+    /// File names (without the directory) of what is in a directory, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
     /// Whether the path exists, following links.
     fn exists(&self, path: &Path) -> io::Result<bool>;
@@ -69,12 +75,15 @@ pub trait Disk: Send + Sync + 'static {
     /// Owner, group and permission bits, not following links.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
 
+    /// Octets that an unprivileged process may still write to the file system that holds the path.
+    fn available(&self, path: &Path) -> io::Result<u64>;
+
     /// The whole file, at most `limit` octets; `InvalidData` when it is larger.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let file = self.open(path, Open::Read)?;
         let len = file.len()?;
         if len > limit {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} octets, at most {limit}", len)));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{len} octets, at most {limit}")));
         }
         let mut buffer = vec![0; len as usize];
         let read = file.read_at(0, &mut buffer)?;

@@ -37,3 +37,16 @@ pub struct Seams {
     /// Named workers for blocking and CPU-bound work.
     pub exec: Arc<dyn Exec>,
 }
+
+impl Seams {
+    /// The machine itself: its clocks, randomness, TCP, files and threads.
+    pub fn system() -> Self {
+        Self {
+            clock: Arc::new(clock::SystemClock::new()),
+            entropy: Arc::new(entropy::SystemEntropy),
+            net: Arc::new(net::TcpNet),
+            disk: Arc::new(disk::OsDisk),
+            exec: Arc::new(exec::ThreadExec::new()),
+        }
+    }
+}

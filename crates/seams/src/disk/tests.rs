@@ -1,0 +1,1 @@
+//! What every disk must do alike, run against the machine's and the simulated one.
