@@ -1,1 +1,21 @@
-//! certwright-raft.
+//! The replicated, durable log: entries of transactions, agreed by Raft, folded into live state, kept as an archive,
+//! projected to disk and watched.
+//!
+//! It refuses to know what an event means, and no type of openraft or sled leaves it.
+
+mod error;
+mod handle;
+pub mod limits;
+mod member;
+mod options;
+mod projection;
+mod view;
+mod watch;
+
+pub use error::{MembershipError, OpenError, ProposeError, ReadError};
+pub use handle::{Log, Status};
+pub use member::{Leadership, Mark, Member, Members, PeerNode, Role};
+pub use options::LogOptions;
+pub use projection::{Batch, MemoryStore, ProjectionError, ProjectionStore, Projector, SledStore};
+pub use view::{AppliedEntry, Committed, View};
+pub use watch::{Watch, WatchItem};

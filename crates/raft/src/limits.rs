@@ -1,0 +1,52 @@
+//! Every bound of the log, named once with its reason.
+//!
+//! It refuses numbers without a reason.
+
+use std::time::Duration;
+
+/// Octets of one entry's payload: what one fdatasync and one round trip carry without hurting the next one's latency.
+pub const ENTRY_OCTETS_MAX: usize = 256 * 1024;
+/// Octets of one frame between peers; an entry, its envelope and room to spare.
+pub const FRAME_OCTETS_MAX: usize = 4 * 1024 * 1024;
+/// Octets of the entries in one append between peers, unless a single entry is larger.
+pub const APPEND_BATCH_OCTETS_MAX: usize = 1024 * 1024;
+/// Octets of a snapshot chunk, on disk and between peers.
+pub const SNAPSHOT_CHUNK_OCTETS_MAX: usize = 1024 * 1024;
+/// Octets of a snapshot file: far above what state may hold, below what would fill a disk unnoticed.
+pub const SNAPSHOT_OCTETS_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// Entries proposed and not yet applied: enough to cover a round trip and an fdatasync at full rate.
+pub const ENTRIES_IN_FLIGHT_MAX: usize = 32;
+/// Transactions waiting to be packed; beyond it callers wait.
+pub const PROPOSALS_QUEUED_MAX: usize = 4096;
+/// How long a proposal waits for its own apply before its outcome is said to be unknown.
+pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a write rejected only because the new leader has no quorum acknowledgement yet is tried again.
+pub const LEASE_RETRY_EVERY: Duration = Duration::from_millis(10);
+/// How long a linearizable read waits for a quorum.
+pub const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows of the deduplication table: two minutes at two thousand commands a second.
+pub const DEDUP_ROWS_MAX: usize = 1 << 18;
+/// Log time that the deduplication table covers: longer than any caller's retries.
+pub const DEDUP_AGE_MAX: Duration = Duration::from_secs(120);
+/// Octets of payload of recent entries kept decoded for watchers and the projection.
+pub const RECENT_OCTETS_MAX: usize = 16 * 1024 * 1024;
+/// Entries kept decoded for watchers and the projection.
+pub const RECENT_ENTRIES_MAX: usize = 4096;
+/// Entries read from disk that are kept decoded for repeated look-ups.
+pub const ENTRY_CACHE_MAX: usize = 64;
+/// Octets read from disk at a time for a slow watcher.
+pub const READ_OCTETS_MAX: usize = 1024 * 1024;
+/// Entries in one batch of the projection.
+pub const PROJECTION_BATCH_ENTRIES_MAX: usize = 256;
+/// State digests remembered.
+pub const DIGESTS_MAX: usize = 8;
+/// Snapshots kept: the newest and the one before it.
+pub const SNAPSHOTS_KEPT: usize = 2;
+/// From connection to verified peer.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Handshakes under way at once on the internal port; further connections wait in the kernel's backlog.
+pub const HANDSHAKES_MAX: usize = 64;
+/// Handing leadership over on shutdown.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Removed node ids remembered; a cluster that replaces a server daily reaches it in 179 years.
+pub const TOMBSTONES_MAX: usize = 1 << 16;

@@ -1,0 +1,60 @@
+//! What has been applied, as readers see it.
+//!
+//! It refuses writes: state changes only by applying the log.
+
+use std::sync::Arc;
+
+use certwright_core::log::{Position, RequestId, Transaction};
+use certwright_core::time::Timestamp;
+
+/// Where and when a transaction was committed and applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// Its position.
+    pub position: Position,
+    /// Log time of its entry.
+    pub at: Timestamp,
+}
+
+/// State at one moment; holds the state's lock, so keep it short.
+pub struct View<'a, F> {
+    /// The folded state.
+    pub state: &'a F,
+    /// Position of the last transaction of the last entry applied.
+    pub position: Position,
+    /// Log time of the last entry applied.
+    pub at: Timestamp,
+    pub(crate) repeated: &'a dyn Fn(&str, RequestId) -> Option<([u8; 16], Position)>,
+}
+
+impl<F> View<'_, F> {
+    /// Digest and position of the request with this id that the actor committed within the deduplication window.
+    pub fn repeated(&self, actor: &str, id: RequestId) -> Option<([u8; 16], Position)> {
+        (self.repeated)(actor, id)
+    }
+}
+
+/// One applied entry, decoded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AppliedEntry<E> {
+    /// Its index.
+    pub index: u64,
+    /// Its log time.
+    pub at: Timestamp,
+    /// Its transactions, in order; empty for entries of consensus itself.
+    pub transactions: Vec<Transaction<E>>,
+    /// For each transaction, whether replicas skipped it: a guard or revision did not hold, or it was a repeat.
+    pub refused: Vec<bool>,
+}
+
+impl<E> AppliedEntry<E> {
+    /// The transactions that took effect, with their positions.
+    pub fn effective(&self) -> impl Iterator<Item = (Position, &Transaction<E>)> {
+        self.transactions.iter().zip(&self.refused).enumerate().filter(|(_, (_, refused))| !**refused).map(
+            |(ordinal, (transaction, _))| (Position { index: self.index, ordinal: ordinal as u32 }, transaction),
+        )
+    }
+}
+
+/// Shared applied entry.
+pub(crate) type SharedEntry<E> = Arc<AppliedEntry<E>>;
