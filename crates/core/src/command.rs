@@ -60,6 +60,8 @@ pub enum Command {
 
     // Issuance, leader only
     OpenIssuance { certificate: CertificateName, instance: InstanceId, generation: Generation, trigger: Trigger },
+    /// Bring a certificate's instances in line with the agents that hold its targets.
+    ReconcileCertificate { name: CertificateName },
     FailIssuance { certificate: CertificateName, instance: InstanceId, generation: Generation, reason: String, message: String },
     /// A stored certificate's next generation. Idempotent by (instance, generation, spki_hash).
     RecordIssued { certificate: CertificateName, issued: Box<Issued>, guards: Vec<Guard> },

@@ -9,6 +9,7 @@ use crate::ids::{
     AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName, NodeId,
     NodeName, Serial, TargetName, TokenId,
 };
+use crate::log::Position;
 use crate::spec::{AuthoritySpec, CertificateSpec, IssuerSpec, Labels};
 use crate::time::Timestamp;
 
@@ -54,7 +55,8 @@ pub enum Event {
     CertificateDeclared { name: CertificateName, spec: Arc<CertificateSpec> },
     CertificateUpdated { spec: Arc<CertificateSpec> },
     CertificateDeleted,
-    /// An agent came to hold a target.
+    /// An agent came to hold a target. In the transaction that declares the certificate the instance's uid is zero and
+    /// stands for the position of that transaction; see [`Event::instance`].
     InstanceAdded { instance: InstanceId, agent: AgentName },
     /// It no longer does; management stops, nothing is deleted there.
     InstanceRemoved { instance: InstanceId },
@@ -68,6 +70,22 @@ pub enum Event {
 }
 
 impl Event {
+    /// The instance that the event is about, given the position of its transaction: a certificate that is declared
+    /// together with its instances does not know its own uid before it is appended.
+    pub fn instance(&self, position: Position) -> Option<InstanceId> {
+        let id = match self {
+            Self::InstanceAdded { instance, .. }
+            | Self::InstanceRemoved { instance }
+            | Self::IssuanceOpened { instance, .. }
+            | Self::IssuanceFailed { instance, .. }
+            | Self::IssuanceAbandoned { instance, .. } => *instance,
+            Self::CertificateDelivered(delivered) => delivered.instance,
+            Self::CertificateIssued(issued) => issued.instance?,
+            _ => return None,
+        };
+        Some(id.resolved(position))
+    }
+
     /// The event's kind as `events -o json` prints it.
     pub const fn kind(&self) -> &'static str {
         match self {

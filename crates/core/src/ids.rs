@@ -186,6 +186,13 @@ impl fmt::Display for InstanceId {
 }
 
 impl InstanceId {
+    /// The same id, its uid filled in where it is zero: the certificate is declared at `position`.
+    #[must_use]
+    pub fn resolved(self, position: Position) -> Self {
+        let declared_here = self.certificate.0 == Position::START;
+        Self { certificate: if declared_here { Uid(position) } else { self.certificate }, ..self }
+    }
+
     /// Parses what `Display` prints.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');

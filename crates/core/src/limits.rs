@@ -54,3 +54,13 @@ pub const TOKEN_DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const TOMBSTONES_MAX: usize = 1024;
 /// Resident octets of one certificate with one instance and one target in state, indexes included.
 pub const CERTIFICATE_RESIDENT_OCTETS_MAX: usize = 1024;
+/// Agents and certificates that one decision pairs or parts: keeps its transaction far below an entry of 256 KiB even
+/// with the longest names; the scheduler's reconciliation does the rest.
+pub const RECONCILE_MAX: usize = 128;
+/// Octets of a reason code that an agent reports.
+pub const REASON_OCTETS_MAX: usize = 64;
+/// A certificate that was never issued is as urgent as one that expires this long after it became due: behind what is
+/// about to go dark, before what has hours left.
+pub const FIRST_ISSUANCE_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a spent or lapsed join token is remembered, so that its late user is told why.
+pub const TOKEN_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -107,6 +107,8 @@ reasons! {
     IssuerExpiresFirst = "ISSUER_EXPIRES_FIRST", Precondition, "ask for a shorter duration, or renew the authority";
     /// A generation was already issued for another key.
     GenerationConflict = "GENERATION_CONFLICT", Conflict, "take the newest generation from the session and start from there";
+    /// What the command was composed under has changed since.
+    Moved = "MOVED", Conflict, "repeat the command; it is composed afresh from what is there now";
     /// No issuance is open for that generation.
     IssuanceNotOpen = "ISSUANCE_NOT_OPEN", Precondition, "wait for the server to open the generation";
     /// Policy denied the final certificate.
