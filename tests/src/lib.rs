@@ -1,1 +1,15 @@
-//! x
+//! Harnesses for whole-system tests: real processes, real sockets, real peers.
+//!
+//! It refuses to reach into the product: everything here goes through its binaries, its API and its files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a harness fails loudly and runs outside the simulation"
+)]
+
+pub mod fleet;
+pub mod handshake;
+pub mod peers;
+pub mod program;
+pub mod simnet;

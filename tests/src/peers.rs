@@ -1,0 +1,87 @@
+//! Real peers: OpenSSL, GnuTLS and nginx.
+//!
+//! It refuses stand-ins: what a peer says is what the test believes.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::program::{eventually, must, peer};
+
+/// A port nobody listens on just now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// `openssl verify -x509_strict` and `certtool --verify` must both accept the leaf under this root.
+pub fn verify_everywhere(root: &Path, intermediates: &Path, leaf: &Path) {
+    must(
+        Command::new(peer("openssl"))
+            .args(["verify", "-x509_strict", "-CAfile"])
+            .arg(root)
+            .arg("-untrusted")
+            .arg(intermediates)
+            .arg(leaf),
+    );
+    let bundle = [leaf, intermediates].map(|path| std::fs::read_to_string(path).unwrap()).concat();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bundle).unwrap();
+    let said = must(Command::new(peer("certtool")).arg("--verify").arg("--load-ca-certificate").arg(root).arg("--infile").arg(file.path()));
+    assert!(said.contains("Verified. The certificate is trusted."), "certtool: {said}");
+}
+
+/// What `openssl x509` prints of a certificate with these options.
+pub fn openssl_x509(certificate: &Path, options: &[&str]) -> String {
+    must(Command::new(peer("openssl")).args(["x509", "-noout", "-in"]).arg(certificate).args(options)).trim().to_string()
+}
+
+/// A real nginx that serves a delivered certificate over TLS on loopback.
+pub struct Nginx {
+    child: Child,
+    folder: PathBuf,
+    /// Where it listens.
+    pub port: u16,
+}
+
+impl Nginx {
+    /// Writes its configuration into `folder`; `certificates` is the target directory. It is started by [`Nginx::start`],
+    /// after the first delivery.
+    pub fn configure(folder: &Path, certificates: &Path, port: u16) {
+        std::fs::create_dir_all(folder).unwrap();
+        let (folder, certificates) = (folder.display(), certificates.display());
+        let text = format!(
+            "pid {folder}/nginx.pid;\nerror_log {folder}/error.log;\nworker_processes 1;\nevents {{ worker_connections 256; }}\n\
+             http {{\n access_log off;\n client_body_temp_path {folder};\n proxy_temp_path {folder};\n fastcgi_temp_path {folder};\n \
+             uwsgi_temp_path {folder};\n scgi_temp_path {folder};\n server {{\n  listen 127.0.0.1:{port} ssl;\n  \
+             ssl_certificate {certificates}/fullchain.pem;\n  ssl_certificate_key {certificates}/key.pem;\n  \
+             ssl_session_tickets off;\n  ssl_session_cache off;\n  location / {{ return 200 'certwright'; }}\n }}\n}}\n"
+        );
+        std::fs::write(format!("{folder}/nginx.conf"), text).unwrap();
+    }
+
+    /// Starts it and waits until it answers.
+    pub fn start(folder: &Path, port: u16) -> Self {
+        let child = Command::new(peer("nginx"))
+            .args(["-e", "stderr", "-g", "daemon off;", "-c"])
+            .arg(folder.join("nginx.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let nginx = Self { child, folder: folder.to_path_buf(), port };
+        eventually("nginx listens", Duration::from_secs(10), || {
+            (std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() && nginx.folder.join("nginx.pid").exists()).then_some(())
+        });
+        nginx
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // The master ends its workers on TERM; killing it outright would leave them behind.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,9 @@
+//! Whole-system tests on real processes: three servers, agents, TLS and fsync, real peers.
+//!
+//! It refuses simulated parts; those are in simulation.rs.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail loudly")]
+
+#[path = "fleet/nginx.rs"]
+mod nginx;
+#[path = "fleet/python.rs"]
+mod python;
