@@ -3,7 +3,12 @@
 //!
 //! It refuses decisions and IO: what a message means is `core`'s business, who may send it is the doors'.
 
+pub mod identity;
+pub mod join_token;
 mod redacted;
+pub mod status;
+pub mod storage;
+pub mod token;
 
 /// The public API, `certwright.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; documented in the .proto files")]

@@ -1,0 +1,162 @@
+//! Cuts as chunks: records in a fixed order, packed up to a bound, and the cut rebuilt from them.
+//!
+//! It refuses records out of place: instances without their certificate, a state without its cluster.
+
+use bytes::{BufMut, BytesMut};
+use certwright_core::log::CodecError;
+use certwright_core::state::{Certificate, Cluster, Cut};
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use super::aggregates;
+use super::v1::{self, record::Kind};
+use super::wire::{VERSION, broken, check_version, need};
+
+/// Octets of a chunk, at most: a chunk is one frame of the stream that carries snapshots.
+pub const CHUNK_OCTETS_MAX: usize = 1024 * 1024;
+
+/// Field number of `Chunk.records`.
+const RECORDS: u32 = 2;
+
+/// Emits the cut; equal cuts emit equal chunks.
+pub(super) fn encode(cut: &Cut, emit: &mut dyn FnMut(&[u8])) {
+    let mut packer = Packer::new(emit);
+    packer.push(Kind::Cluster(aggregates::encode_cluster(&cut.cluster, cut.applied)));
+    for node in cut.cluster.nodes.values() {
+        packer.push(Kind::Node(node.into()));
+    }
+    for (name, identity) in &cut.cluster.administrators {
+        let identity = Some(identity.into());
+        packer.push(Kind::Administrator(v1::AdministratorRecord { name: name.to_string(), identity }));
+    }
+    cut.tokens.iter().for_each(|token| packer.push(Kind::Token(token.into())));
+    cut.agents.iter().for_each(|agent| packer.push(Kind::Agent(agent.into())));
+    cut.issuers.iter().for_each(|issuer| packer.push(Kind::Issuer(issuer.into())));
+    cut.authorities.iter().for_each(|authority| packer.push(Kind::Authority(authority.into())));
+    for certificate in cut.certificates.iter() {
+        packer.push(Kind::Certificate(certificate.into()));
+        certificate.instances.iter().for_each(|instance| packer.push(Kind::Instance(instance.into())));
+    }
+    packer.flush();
+}
+
+/// Packs records into chunks without encoding any of them twice.
+struct Packer<'a> {
+    emit: &'a mut dyn FnMut(&[u8]),
+    chunk: BytesMut,
+}
+
+impl<'a> Packer<'a> {
+    fn new(emit: &'a mut dyn FnMut(&[u8])) -> Self {
+        Self { emit, chunk: BytesMut::new() }
+    }
+
+    fn push(&mut self, kind: Kind) {
+        let record = v1::Record { kind: Some(kind) };
+        let len = record.encoded_len();
+        if self.chunk.len() + 1 + encoded_len_varint(len as u64) + len > CHUNK_OCTETS_MAX {
+            self.flush();
+        }
+        if self.chunk.is_empty() {
+            self.chunk.put(&v1::Chunk { version: VERSION, records: Vec::new() }.encode_to_vec()[..]);
+        }
+        encode_key(RECORDS, WireType::LengthDelimited, &mut self.chunk);
+        encode_varint(len as u64, &mut self.chunk);
+        record.encode_raw(&mut self.chunk);
+    }
+
+    fn flush(&mut self) {
+        if !self.chunk.is_empty() {
+            (self.emit)(&self.chunk);
+            self.chunk.clear();
+        }
+    }
+}
+
+/// Rebuilds the cut.
+pub(super) fn decode(chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Cut, CodecError> {
+    let mut unpacker = Unpacker::default();
+    for chunk in chunks {
+        let chunk = v1::Chunk::decode(&chunk[..]).map_err(|error| broken("snapshot chunk", error.to_string()))?;
+        check_version("snapshot chunk", chunk.version)?;
+        for record in chunk.records {
+            unpacker.push(need("snapshot record", record.kind)?)?;
+        }
+    }
+    unpacker.finish()
+}
+
+/// Collects records; a certificate is complete when its instances have come.
+#[derive(Default)]
+struct Unpacker {
+    cut: Cut,
+    cluster_seen: bool,
+    certificate: Option<(Certificate, usize)>,
+}
+
+impl Unpacker {
+    fn push(&mut self, kind: Kind) -> Result<(), CodecError> {
+        if let Kind::Instance(instance) = kind {
+            return self.push_instance(instance);
+        }
+        self.complete_certificate()?;
+        match kind {
+            Kind::Cluster(cluster) => self.push_cluster(cluster)?,
+            Kind::Node(node) => {
+                let node = aggregates::decode_node(node)?;
+                self.cut.cluster.nodes.insert(node.record.id, node);
+            }
+            Kind::Administrator(administrator) => {
+                let (name, identity) = aggregates::decode_administrator(administrator)?;
+                self.cut.cluster.administrators.insert(name, identity);
+            }
+            Kind::Token(token) => drop(self.cut.tokens.insert(token.try_into()?)),
+            Kind::Agent(agent) => drop(self.cut.agents.insert(agent.try_into()?)),
+            Kind::Issuer(issuer) => drop(self.cut.issuers.insert(issuer.try_into()?)),
+            Kind::Authority(authority) => drop(self.cut.authorities.insert(authority.try_into()?)),
+            Kind::Certificate(certificate) => {
+                let instances = certificate.instances as usize;
+                self.certificate = Some((certificate.try_into()?, instances));
+            }
+            Kind::Instance(_) => {}
+        }
+        Ok(())
+    }
+
+    fn push_cluster(&mut self, record: v1::ClusterRecord) -> Result<(), CodecError> {
+        if std::mem::replace(&mut self.cluster_seen, true) {
+            return Err(broken("snapshot", "the cluster twice"));
+        }
+        let (cluster, applied) = aggregates::decode_cluster(record)?;
+        let Cluster { nodes, administrators, .. } = std::mem::take(&mut self.cut.cluster);
+        self.cut.cluster = Cluster { nodes, administrators, ..cluster };
+        self.cut.applied = applied;
+        Ok(())
+    }
+
+    fn push_instance(&mut self, record: v1::InstanceRecord) -> Result<(), CodecError> {
+        let Some((certificate, _)) = &mut self.certificate else {
+            return Err(broken("snapshot", "an instance without its certificate"));
+        };
+        certificate.instances.push(record.try_into()?);
+        Ok(())
+    }
+
+    fn complete_certificate(&mut self) -> Result<(), CodecError> {
+        let Some((certificate, instances)) = self.certificate.take() else { return Ok(()) };
+        if certificate.instances.len() != instances {
+            let held = certificate.instances.len();
+            return Err(broken("snapshot", format!("{held} instances of {} where {instances} belong", certificate.name)));
+        }
+        self.cut.certificates.insert(certificate);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Cut, CodecError> {
+        self.complete_certificate()?;
+        if !self.cluster_seen {
+            return Err(broken("snapshot", "the cluster is absent"));
+        }
+        Ok(self.cut)
+    }
+}

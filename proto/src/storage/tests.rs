@@ -1,0 +1,1 @@
+//! Stored formats: golden octets, round trips, and what is refused.
