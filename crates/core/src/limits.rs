@@ -14,6 +14,16 @@ pub const DNS_NAME_OCTETS_MAX: usize = 253;
 pub const URI_OCTETS_MAX: usize = 2048;
 /// Octets of a common name (RFC 5280 appendix A.1, ub-common-name).
 pub const COMMON_NAME_OCTETS_MAX: usize = 64;
+/// A packed specification: a hundred long names and every hook still fit, and an entry holds it four times.
+pub const SPEC_OCTETS_MAX: usize = 64 * 1024;
+/// Values of one subject attribute, and DNS suffixes of one issuer.
+pub const VALUES_MAX: usize = 100;
+/// Octets of one file name (Linux NAME_MAX).
+pub const FILE_NAME_OCTETS_MAX: usize = 255;
+/// Longest life of anything: half a century keeps every date in four-digit years.
+pub const DURATION_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 3600);
+/// Longest time that a hook may take.
+pub const HOOK_SECONDS_MAX: u32 = 300;
 /// Targets of one certificate; each is a line in state.
 pub const TARGETS_MAX: usize = 16;
 /// Labels of one object.
@@ -46,6 +56,8 @@ pub const RETRY_FIRST: Duration = Duration::from_secs(1);
 pub const RETRY_MAX: Duration = Duration::from_secs(3600);
 /// Life of an agent's or administrator's identity; agents renew at half of it.
 pub const IDENTITY_DURATION: Duration = Duration::from_secs(24 * 3600);
+/// Longest life of any identity: a node's, whose dates its peers do not consult.
+pub const IDENTITY_DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 /// Life of a join token when none is asked for.
 pub const TOKEN_DURATION_DEFAULT: Duration = Duration::from_secs(900);
 /// Longest life of a join token.

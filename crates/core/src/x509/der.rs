@@ -2,9 +2,10 @@
 //!
 //! It refuses BER: indefinite, long-winded or missing lengths, and tag numbers above 30.
 
+pub(crate) const BOOLEAN: u8 = 0x01;
 pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const BIT_STRING: u8 = 0x03;
-pub(crate) const NULL: u8 = 0x05;
+pub(crate) const OCTET_STRING: u8 = 0x04;
 pub(crate) const OID: u8 = 0x06;
 pub(crate) const UTF8_STRING: u8 = 0x0c;
 pub(crate) const PRINTABLE_STRING: u8 = 0x13;
@@ -27,7 +28,7 @@ pub(crate) fn next(input: &[u8]) -> Option<(Element<'_>, &[u8])> {
     }
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {
-        0..0x80 => (usize::from(first), rest),
+        0..=0x7f => (usize::from(first), rest),
         0x81..=0x84 => {
             let count = usize::from(first & 0x7f);
             let (octets, rest) = rest.split_at_checked(count)?;
