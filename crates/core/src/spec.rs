@@ -2,6 +2,7 @@
 //!
 //! It refuses defaults that depend on who asks; `validate` says what is wrong with a wish and never repairs it.
 
+mod compare;
 mod packed;
 mod validate;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 use crate::ids::{AgentName, AuthorityName, IssuerName, TargetName};
 
 pub use packed::PackedSpec;
-pub use validate::validate_labels;
+pub use validate::{STANDARD_FILES, validate_labels};
 
 /// Labels: small strings by which targets select agents and people select objects.
 pub type Labels = BTreeMap<String, String>;
