@@ -6,7 +6,7 @@
 pub mod compose;
 pub mod constraints;
 pub mod csr;
-mod der;
+pub mod der;
 pub mod facts;
 pub mod inspect;
 pub mod issuer;

@@ -103,6 +103,11 @@ fn parse_content(content: &[u8]) -> Result<Csr, Rejection> {
 }
 
 impl Csr {
+    /// The key in the request, possession not proved: good for look-ups only.
+    pub fn claimed_key(&self) -> &PublicKey {
+        &self.key
+    }
+
     /// Proves possession: the request is signed by its own key with a SHA-2 algorithm that fits the key.
     /// Rejects with CSR_SIGNATURE_INVALID.
     pub fn verify(self) -> Result<VerifiedCsr, Rejection> {

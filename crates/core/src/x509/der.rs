@@ -2,26 +2,38 @@
 //!
 //! It refuses BER: indefinite, long-winded or missing lengths, and tag numbers above 30.
 
-pub(crate) const BOOLEAN: u8 = 0x01;
-pub(crate) const INTEGER: u8 = 0x02;
-pub(crate) const BIT_STRING: u8 = 0x03;
-pub(crate) const OCTET_STRING: u8 = 0x04;
-pub(crate) const OID: u8 = 0x06;
-pub(crate) const UTF8_STRING: u8 = 0x0c;
-pub(crate) const PRINTABLE_STRING: u8 = 0x13;
-pub(crate) const SEQUENCE: u8 = 0x30;
-pub(crate) const SET: u8 = 0x31;
+/// Tag of BOOLEAN.
+pub const BOOLEAN: u8 = 0x01;
+/// Tag of INTEGER.
+pub const INTEGER: u8 = 0x02;
+/// Tag of BIT STRING.
+pub const BIT_STRING: u8 = 0x03;
+/// Tag of OCTET STRING.
+pub const OCTET_STRING: u8 = 0x04;
+/// Tag of OBJECT IDENTIFIER.
+pub const OID: u8 = 0x06;
+/// Tag of UTF8String.
+pub const UTF8_STRING: u8 = 0x0c;
+/// Tag of PrintableString.
+pub const PRINTABLE_STRING: u8 = 0x13;
+/// Tag of SEQUENCE.
+pub const SEQUENCE: u8 = 0x30;
+/// Tag of SET.
+pub const SET: u8 = 0x31;
 
-/// One element: its tag, its content, and the whole of it as encoded.
+/// One element.
 #[derive(Clone, Copy)]
-pub(crate) struct Element<'a> {
-    pub(crate) tag: u8,
-    pub(crate) content: &'a [u8],
-    pub(crate) raw: &'a [u8],
+pub struct Element<'a> {
+    /// Tag octet.
+    pub tag: u8,
+    /// Content octets.
+    pub content: &'a [u8],
+    /// The whole element, tag and length included.
+    pub raw: &'a [u8],
 }
 
 /// The first element of `input` and what follows it; `None` when it is not DER.
-pub(crate) fn next(input: &[u8]) -> Option<(Element<'_>, &[u8])> {
+pub fn next(input: &[u8]) -> Option<(Element<'_>, &[u8])> {
     let (&tag, rest) = input.split_first()?;
     if tag & 0x1f == 0x1f {
         return None;
@@ -43,13 +55,13 @@ pub(crate) fn next(input: &[u8]) -> Option<(Element<'_>, &[u8])> {
 }
 
 /// The content of the one element that `input` consists of, if it has that tag.
-pub(crate) fn only(tag: u8, input: &[u8]) -> Option<&[u8]> {
+pub fn only(tag: u8, input: &[u8]) -> Option<&[u8]> {
     let (element, rest) = next(input)?;
     (element.tag == tag && rest.is_empty()).then_some(element.content)
 }
 
 /// All elements of `input`, up to `limit`.
-pub(crate) fn elements(mut input: &[u8], limit: usize) -> Option<Vec<Element<'_>>> {
+pub fn elements(mut input: &[u8], limit: usize) -> Option<Vec<Element<'_>>> {
     let mut found = Vec::new();
     while !input.is_empty() {
         if found.len() == limit {
@@ -62,8 +74,8 @@ pub(crate) fn elements(mut input: &[u8], limit: usize) -> Option<Vec<Element<'_>
     Some(found)
 }
 
-/// Encodes one element from the pieces of its content.
-pub(crate) fn encode(tag: u8, pieces: &[&[u8]]) -> Vec<u8> {
+/// Encodes one element from the pieces of its content, in one allocation that does not grow.
+pub fn encode(tag: u8, pieces: &[&[u8]]) -> Vec<u8> {
     let length: usize = pieces.iter().map(|piece| piece.len()).sum();
     let mut out = Vec::with_capacity(length + 6);
     out.push(tag);

@@ -172,7 +172,8 @@ fn describe(algorithm: &[u8]) -> String {
         (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01], "an RSA key with malformed parameters"),
     ];
     let elements = der::elements(algorithm, 2).unwrap_or_default();
-    let found = elements.iter().rev().find_map(|e| KNOWN.iter().find(|(oid, _)| e.tag == der::OID && *oid == e.content));
+    let found =
+        elements.iter().rev().find_map(|e| KNOWN.iter().find(|(oid, _)| e.tag == der::OID && *oid == e.content));
     found.map_or("a key of another algorithm or curve", |(_, name)| name).to_owned()
 }
 

@@ -32,7 +32,8 @@ pub fn request(der: &[u8]) -> String {
 
 /// All certificates of a PEM text, in order; other blocks are skipped. At least one, or INVALID_MANIFEST.
 pub fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, Rejection> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).map(|each| each.map(|der| der.to_vec())).collect();
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(text).map(|each| each.map(|der| der.to_vec())).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(Rejection::new(Reason::InvalidManifest, "there is no certificate in the PEM text")),
