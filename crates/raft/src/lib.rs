@@ -3,6 +3,7 @@
 //!
 //! It refuses to know what an event means, and no type of openraft or sled leaves it.
 
+pub mod chain;
 mod error;
 mod handle;
 pub mod limits;
@@ -10,6 +11,7 @@ mod member;
 mod options;
 mod projection;
 mod view;
+pub mod wal;
 mod watch;
 
 pub use error::{MembershipError, OpenError, ProposeError, ReadError};

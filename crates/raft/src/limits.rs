@@ -10,6 +10,8 @@ pub const ENTRY_OCTETS_MAX: usize = 256 * 1024;
 pub const FRAME_OCTETS_MAX: usize = 4 * 1024 * 1024;
 /// Octets of the entries in one append between peers, unless a single entry is larger.
 pub const APPEND_BATCH_OCTETS_MAX: usize = 1024 * 1024;
+/// How long entries may wait for a peer's fdatasync before they are sent again.
+pub const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// Octets of a snapshot chunk, on disk and between peers.
 pub const SNAPSHOT_CHUNK_OCTETS_MAX: usize = 1024 * 1024;
 /// Octets of a snapshot file: far above what state may hold, below what would fill a disk unnoticed.
@@ -46,7 +48,36 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes under way at once on the internal port; further connections wait in the kernel's backlog.
 pub const HANDSHAKES_MAX: usize = 64;
+/// Between HTTP/2 pings to a peer: a machine that vanished is noticed within this and the timeout below.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long such a ping may stay unanswered.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// HTTP/2 flow control window between peers: an append batch in flight and the next one behind it.
+pub const WINDOW_OCTETS: u32 = 4 * 1024 * 1024;
+/// Requests under way on one connection of the internal port.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// Sending one chunk of a snapshot, or installing it at the end.
+pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Handing leadership over on shutdown.
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Removed node ids remembered; a cluster that replaces a server daily reaches it in 179 years.
 pub const TOMBSTONES_MAX: usize = 1 << 16;
+
+/// Octets of one frame's payload in the write-ahead log: one entry of an append between peers always fits.
+pub const WAL_FRAME_OCTETS_MAX: usize = FRAME_OCTETS_MAX;
+/// Octets written before one fdatasync: more does not make the sync cheaper per octet, only the first caller slower.
+pub const WAL_BATCH_OCTETS_MAX: usize = 1024 * 1024;
+/// Octets queued in front of the log's writer; beyond it appends wait.
+pub const WAL_QUEUE_OCTETS_MAX: usize = 16 * 1024 * 1024;
+/// Octets of the newest entries kept in memory for replication and apply.
+pub const WAL_CACHE_OCTETS_MAX: usize = 64 * 1024 * 1024;
+/// Octets of a vote: an encoded term, node id and flag with room to grow.
+pub const WAL_VOTE_OCTETS_MAX: usize = 4 * 1024;
+/// Least size of a segment: its header, opening frames and a frame of useful size.
+pub const WAL_SEGMENT_OCTETS_MIN: u64 = 64 * 1024;
+/// Greatest size of a segment: offsets are 32 bits and recovery reads a segment into memory.
+pub const WAL_SEGMENT_OCTETS_MAX: u64 = 1024 * 1024 * 1024;
+/// Octets of a segment that are not for frames: header, opening frames, seal.
+pub const WAL_SEGMENT_RESERVE_OCTETS: u64 = 16 * 1024;
+/// Archived segments whose index is kept in memory; one index has 12 octets an entry.
+pub const WAL_INDEXES_KEPT: usize = 16;
