@@ -3,8 +3,10 @@
 //!
 //! It refuses decisions and IO: what a message means is `core`'s business, who may send it is the doors'.
 
+pub mod api;
 pub mod identity;
 pub mod join_token;
+pub mod manifest;
 mod redacted;
 pub mod status;
 pub mod storage;

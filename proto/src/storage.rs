@@ -6,6 +6,8 @@ mod aggregates;
 mod codec;
 mod entry;
 mod event;
+#[cfg(test)]
+pub(crate) mod samples;
 mod snapshot;
 mod spec;
 #[cfg(test)]
