@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::event::{Delivered, Identity, Issued, NodeRecord, SealedKey, TokenGrant, Trigger};
 use crate::ids::{
-    AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName, NodeId,
-    Serial, TokenId,
+    AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName,
+    NodeId, Serial, TokenId,
 };
 use crate::log::Guard;
 use crate::spec::{AuthoritySpec, CertificateSpec, IssuerSpec, Labels};
@@ -23,50 +23,157 @@ pub struct Etag(pub String);
 #[allow(missing_docs, reason = "the variant is the verb; fields are their types")]
 pub enum Command {
     // Certificates
-    CreateCertificate { name: CertificateName, spec: Arc<CertificateSpec> },
-    UpdateCertificate { name: CertificateName, etag: Etag, spec: Arc<CertificateSpec> },
-    DeleteCertificate { name: CertificateName, etag: Etag },
+    CreateCertificate {
+        name: CertificateName,
+        spec: Arc<CertificateSpec>,
+    },
+    UpdateCertificate {
+        name: CertificateName,
+        etag: Etag,
+        spec: Arc<CertificateSpec>,
+    },
+    DeleteCertificate {
+        name: CertificateName,
+        etag: Etag,
+    },
     /// Open a new generation of every instance now.
-    RenewCertificate { name: CertificateName },
+    RenewCertificate {
+        name: CertificateName,
+    },
 
     // Issuers and authorities
-    CreateIssuer { name: IssuerName, spec: IssuerSpec },
-    UpdateIssuer { name: IssuerName, etag: Etag, spec: IssuerSpec },
-    DeleteIssuer { name: IssuerName, etag: Etag },
+    CreateIssuer {
+        name: IssuerName,
+        spec: IssuerSpec,
+    },
+    UpdateIssuer {
+        name: IssuerName,
+        etag: Etag,
+        spec: IssuerSpec,
+    },
+    DeleteIssuer {
+        name: IssuerName,
+        etag: Etag,
+    },
     /// Step 1 of 3: the sealed key and its public half.
-    DeclareAuthority { name: AuthorityName, spec: AuthoritySpec, public_key: Vec<u8>, sealed_key: SealedKey },
+    DeclareAuthority {
+        name: AuthorityName,
+        spec: AuthoritySpec,
+        public_key: Vec<u8>,
+        sealed_key: SealedKey,
+    },
     /// Step 2 of 3: what will be signed, before it is signed.
-    IntendAuthorityCertificate { name: AuthorityName, serial: Serial, tbs_hash: [u8; 32] },
+    IntendAuthorityCertificate {
+        name: AuthorityName,
+        serial: Serial,
+        tbs_hash: [u8; 32],
+    },
     /// Step 3 of 3.
-    RecordAuthorityCertificate { name: AuthorityName, serial: Serial, not_before: Timestamp, not_after: Timestamp, certificate: Arc<[u8]> },
+    RecordAuthorityCertificate {
+        name: AuthorityName,
+        serial: Serial,
+        not_before: Timestamp,
+        not_after: Timestamp,
+        certificate: Arc<[u8]>,
+    },
 
     // Tokens, agents, nodes, administrators
-    CreateToken { id: TokenId, secret_hash: [u8; 32], grant: TokenGrant, expires_at: Timestamp },
-    RevokeToken { id: TokenId },
+    CreateToken {
+        id: TokenId,
+        secret_hash: [u8; 32],
+        grant: TokenGrant,
+        expires_at: Timestamp,
+    },
+    RevokeToken {
+        id: TokenId,
+    },
     /// Consumes the token, registers (or re-registers) the agent and records its first identity: one transaction.
-    AdmitAgent { token: TokenId, secret_hash: [u8; 32], agent: AgentName, labels: Labels, identity: Identity },
+    AdmitAgent {
+        token: TokenId,
+        secret_hash: [u8; 32],
+        agent: AgentName,
+        labels: Labels,
+        identity: Identity,
+    },
     /// The same for a server; `node.id` must be the next of the counter, or the id already bound to that key.
-    AdmitNode { token: TokenId, secret_hash: [u8; 32], node: Box<NodeRecord>, identity: Identity },
-    SetAgentLabels { agent: AgentName, labels: Labels },
-    RecordAgentIdentity { agent: AgentName, identity: Identity },
-    RecordNodeIdentity { node_id: NodeId, identity: Identity },
-    RecordAdministratorIdentity { name: AdministratorName, identity: Identity },
-    RemoveAgent { agent: AgentName },
-    RemoveNode { node_id: NodeId },
-    WrapDataKey { node_id: NodeId, data_key_id: u64, wrapped: Vec<u8> },
-    ProveDataKey { node_id: NodeId, data_key_id: u64 },
+    AdmitNode {
+        token: TokenId,
+        secret_hash: [u8; 32],
+        node: Box<NodeRecord>,
+        identity: Identity,
+    },
+    SetAgentLabels {
+        agent: AgentName,
+        labels: Labels,
+    },
+    RecordAgentIdentity {
+        agent: AgentName,
+        identity: Identity,
+    },
+    RecordNodeIdentity {
+        node_id: NodeId,
+        identity: Identity,
+    },
+    RecordAdministratorIdentity {
+        name: AdministratorName,
+        identity: Identity,
+    },
+    RemoveAgent {
+        agent: AgentName,
+    },
+    RemoveNode {
+        node_id: NodeId,
+    },
+    WrapDataKey {
+        node_id: NodeId,
+        data_key_id: u64,
+        wrapped: Vec<u8>,
+    },
+    ProveDataKey {
+        node_id: NodeId,
+        data_key_id: u64,
+    },
     /// The first transaction of a cluster: itself, its first node, its system authority's declaration comes next.
-    BootstrapCluster { cluster_id: ClusterId, epoch: u64, node: Box<NodeRecord>, data_key_id: u64, wrapped: Vec<u8> },
+    BootstrapCluster {
+        cluster_id: ClusterId,
+        epoch: u64,
+        node: Box<NodeRecord>,
+        data_key_id: u64,
+        wrapped: Vec<u8>,
+    },
 
     // Issuance, leader only
-    OpenIssuance { certificate: CertificateName, instance: InstanceId, generation: Generation, trigger: Trigger },
+    OpenIssuance {
+        certificate: CertificateName,
+        instance: InstanceId,
+        generation: Generation,
+        trigger: Trigger,
+    },
     /// Bring a certificate's instances in line with the agents that hold its targets.
-    ReconcileCertificate { name: CertificateName },
-    FailIssuance { certificate: CertificateName, instance: InstanceId, generation: Generation, reason: String, message: String },
+    ReconcileCertificate {
+        name: CertificateName,
+    },
+    FailIssuance {
+        certificate: CertificateName,
+        instance: InstanceId,
+        generation: Generation,
+        reason: String,
+        message: String,
+    },
     /// A stored certificate's next generation. Idempotent by (instance, generation, spki_hash).
-    RecordIssued { certificate: CertificateName, issued: Box<Issued>, guards: Vec<Guard> },
+    RecordIssued {
+        certificate: CertificateName,
+        issued: Box<Issued>,
+        guards: Vec<Guard>,
+    },
     /// A direct issuance.
-    RecordDirect { issued: Box<Issued>, guards: Vec<Guard> },
+    RecordDirect {
+        issued: Box<Issued>,
+        guards: Vec<Guard>,
+    },
     /// Acknowledgements, coalesced by the session.
-    RecordDeliveries { agent: AgentName, deliveries: Vec<(CertificateName, Delivered)> },
+    RecordDeliveries {
+        agent: AgentName,
+        deliveries: Vec<(CertificateName, Delivered)>,
+    },
 }

@@ -1,12 +1,26 @@
 //! Decisions: what a command amounts to, given what exists. Pure; the leader runs them, tests run them as tables.
 //!
-//! It refuses to change anything: a decision is a list of guards and events, or a rejection.
+//! It refuses to change anything: a decision is a list of guards and events, or a rejection. Nor does it ask who acts:
+//! an [`AuthorizedActor`] was asked already.
+
+mod agents;
+mod authorities;
+mod certificates;
+mod cluster;
+mod deliveries;
+mod draft;
+mod instances;
+mod issuance;
+mod issuers;
+mod tokens;
+
+use draft::Draft;
 
 use crate::command::Command;
 use crate::event::Event;
 use crate::log::{Append, Guard};
 use crate::policy::AuthorizedActor;
-use crate::rejection::Rejection;
+use crate::rejection::{Reason, Rejection};
 use crate::state::State;
 use crate::time::Timestamp;
 
@@ -30,10 +44,74 @@ pub struct Decision {
 
 /// Decides one command.
 pub fn decide(
-    _state: &State,
+    state: &State,
     _actor: &AuthorizedActor,
-    _command: &Command,
-    _context: &Context,
+    command: &Command,
+    context: &Context,
 ) -> Result<Decision, Rejection> {
-    Ok(Decision::default())
+    let mut draft = Draft::new(state, context.now);
+    match command {
+        Command::CreateCertificate { .. }
+        | Command::UpdateCertificate { .. }
+        | Command::DeleteCertificate { .. }
+        | Command::RenewCertificate { .. }
+        | Command::ReconcileCertificate { .. } => certificates::decide(&mut draft, command)?,
+        Command::CreateIssuer { .. } | Command::UpdateIssuer { .. } | Command::DeleteIssuer { .. } => {
+            issuers::decide(&mut draft, command)?;
+        }
+        Command::DeclareAuthority { .. }
+        | Command::IntendAuthorityCertificate { .. }
+        | Command::RecordAuthorityCertificate { .. } => authorities::decide(&mut draft, command)?,
+        Command::CreateToken { .. } | Command::RevokeToken { .. } => tokens::decide(&mut draft, command)?,
+        Command::AdmitAgent { .. }
+        | Command::SetAgentLabels { .. }
+        | Command::RecordAgentIdentity { .. }
+        | Command::RemoveAgent { .. } => agents::decide(&mut draft, command)?,
+        Command::AdmitNode { .. }
+        | Command::RecordNodeIdentity { .. }
+        | Command::RecordAdministratorIdentity { .. }
+        | Command::RemoveNode { .. }
+        | Command::WrapDataKey { .. }
+        | Command::ProveDataKey { .. }
+        | Command::BootstrapCluster { .. } => cluster::decide(&mut draft, command)?,
+        Command::OpenIssuance { .. }
+        | Command::FailIssuance { .. }
+        | Command::RecordIssued { .. }
+        | Command::RecordDirect { .. } => issuance::decide(&mut draft, command)?,
+        Command::RecordDeliveries { agent, deliveries } => deliveries::record(&mut draft, agent, deliveries),
+    }
+    Ok(draft.finish())
 }
+
+/// The rejection of a name that names nothing.
+fn not_found(kind: &str, name: impl std::fmt::Display) -> Rejection {
+    Rejection::new(Reason::NotFound, format!("{kind} {name} does not exist"))
+}
+
+/// The rejection of a name that is taken.
+fn already_exists(kind: &str, name: impl std::fmt::Display) -> Rejection {
+    Rejection::new(Reason::AlreadyExists, format!("{kind} {name} exists already"))
+}
+
+/// A command that was dispatched to the wrong room: a fault of ours, never of the caller.
+fn misdirected() -> Rejection {
+    Rejection::new(Reason::Internal, "the command was dispatched to a room that does not know it")
+}
+
+/// At most `max` octets of a text, cut between characters.
+fn cut(text: &str, max: usize) -> String {
+    text.get(..max.min(text.len())).map_or_else(
+        || {
+            text.chars()
+                .scan(0, |sum, c| {
+                    *sum += c.len_utf8();
+                    (*sum <= max).then_some(c)
+                })
+                .collect()
+        },
+        str::to_owned,
+    )
+}
+
+#[cfg(test)]
+mod tests;

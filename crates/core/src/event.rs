@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{
-    AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName, NodeId,
-    NodeName, Serial, TargetName, TokenId,
+    AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName,
+    NodeId, NodeName, Serial, TargetName, TokenId,
 };
 use crate::log::Position;
 use crate::spec::{AuthoritySpec, CertificateSpec, IssuerSpec, Labels};
@@ -18,51 +18,126 @@ use crate::time::Timestamp;
 #[allow(missing_docs, reason = "the variant says what happened; fields are documented where they are not their type")]
 pub enum Event {
     // --- stream `cluster`
-    ClusterBootstrapped { cluster_id: ClusterId, epoch: u64 },
+    ClusterBootstrapped {
+        cluster_id: ClusterId,
+        epoch: u64,
+    },
     NodeJoined(Box<NodeRecord>),
     /// A data key wrapped to one node's HPKE public key.
-    DataKeyWrapped { node_id: NodeId, data_key_id: u64, wrapped: Vec<u8> },
+    DataKeyWrapped {
+        node_id: NodeId,
+        data_key_id: u64,
+        wrapped: Vec<u8>,
+    },
     /// The node proved that it can open the data key; from here on it may vote.
-    DataKeyProved { node_id: NodeId, data_key_id: u64 },
-    NodeRemoved { node_id: NodeId },
-    NodeIdentityIssued { node_id: NodeId, identity: Identity },
-    AdministratorIdentityIssued { name: AdministratorName, identity: Identity },
+    DataKeyProved {
+        node_id: NodeId,
+        data_key_id: u64,
+    },
+    NodeRemoved {
+        node_id: NodeId,
+    },
+    NodeIdentityIssued {
+        node_id: NodeId,
+        identity: Identity,
+    },
+    AdministratorIdentityIssued {
+        name: AdministratorName,
+        identity: Identity,
+    },
 
     // --- stream `tokens/{id}`
-    TokenCreated { id: TokenId, secret_hash: [u8; 32], grant: TokenGrant, expires_at: Timestamp },
+    TokenCreated {
+        id: TokenId,
+        secret_hash: [u8; 32],
+        grant: TokenGrant,
+        expires_at: Timestamp,
+    },
     /// Bound to the joiner's key: the same key may repeat a lost reply.
-    TokenConsumed { spki_hash: [u8; 32] },
+    TokenConsumed {
+        spki_hash: [u8; 32],
+    },
     TokenRevoked,
 
     // --- stream `agents/{name}`
-    AgentRegistered { name: AgentName, labels: Labels, spki_hash: [u8; 32] },
-    AgentLabelsChanged { labels: Labels },
-    AgentIdentityIssued { identity: Identity },
+    AgentRegistered {
+        name: AgentName,
+        labels: Labels,
+        spki_hash: [u8; 32],
+    },
+    AgentLabelsChanged {
+        labels: Labels,
+    },
+    AgentIdentityIssued {
+        identity: Identity,
+    },
     AgentRemoved,
 
     // --- stream `authorities/{name}`
-    AuthorityDeclared { name: AuthorityName, spec: AuthoritySpec, public_key: Vec<u8>, sealed_key: SealedKey },
+    AuthorityDeclared {
+        name: AuthorityName,
+        spec: AuthoritySpec,
+        public_key: Vec<u8>,
+        sealed_key: SealedKey,
+    },
     /// Committed before the signature (RFC 5280 CA certificates cannot be taken back).
-    AuthorityCertificateIntended { serial: Serial, tbs_hash: [u8; 32] },
-    AuthorityCertified { serial: Serial, not_before: Timestamp, not_after: Timestamp, certificate: Arc<[u8]> },
+    AuthorityCertificateIntended {
+        serial: Serial,
+        tbs_hash: [u8; 32],
+    },
+    AuthorityCertified {
+        serial: Serial,
+        not_before: Timestamp,
+        not_after: Timestamp,
+        certificate: Arc<[u8]>,
+    },
 
     // --- stream `issuers/{name}`
-    IssuerDeclared { name: IssuerName, spec: IssuerSpec },
-    IssuerUpdated { spec: IssuerSpec },
+    IssuerDeclared {
+        name: IssuerName,
+        spec: IssuerSpec,
+    },
+    IssuerUpdated {
+        spec: IssuerSpec,
+    },
     IssuerDeleted,
 
     // --- stream `namespaces/{ns}/certificates/{name}`
-    CertificateDeclared { name: CertificateName, spec: Arc<CertificateSpec> },
-    CertificateUpdated { spec: Arc<CertificateSpec> },
+    CertificateDeclared {
+        name: CertificateName,
+        spec: Arc<CertificateSpec>,
+    },
+    CertificateUpdated {
+        spec: Arc<CertificateSpec>,
+    },
     CertificateDeleted,
     /// An agent came to hold a target. In the transaction that declares the certificate the instance's uid is zero and
     /// stands for the position of that transaction; see [`Event::instance`].
-    InstanceAdded { instance: InstanceId, agent: AgentName },
+    InstanceAdded {
+        instance: InstanceId,
+        agent: AgentName,
+    },
     /// It no longer does; management stops, nothing is deleted there.
-    InstanceRemoved { instance: InstanceId },
-    IssuanceOpened { instance: InstanceId, generation: Generation, trigger: Trigger },
-    IssuanceFailed { instance: InstanceId, generation: Generation, reason: String, message: String, retry_at: Timestamp },
-    IssuanceAbandoned { instance: InstanceId, generation: Generation, reason: String },
+    InstanceRemoved {
+        instance: InstanceId,
+    },
+    IssuanceOpened {
+        instance: InstanceId,
+        generation: Generation,
+        trigger: Trigger,
+    },
+    IssuanceFailed {
+        instance: InstanceId,
+        generation: Generation,
+        reason: String,
+        message: String,
+        retry_at: Timestamp,
+    },
+    IssuanceAbandoned {
+        instance: InstanceId,
+        generation: Generation,
+        reason: String,
+    },
     CertificateDelivered(Delivered),
 
     // --- both `namespaces/...` and once streams `direct/{serial}`

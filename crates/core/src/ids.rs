@@ -244,6 +244,18 @@ impl Serial {
         (1..0x80).contains(&octets[0]).then_some(Self(octets))
     }
 
+    /// Parses what `Display` prints.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut octets = [0; 20];
+        if text.len() != 40 || !text.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (i, octet) in octets.iter_mut().enumerate() {
+            *octet = u8::from_str_radix(text.get(2 * i..2 * i + 2)?, 16).ok()?;
+        }
+        Self::from_octets(octets)
+    }
+
     /// The octets, big-endian.
     pub fn octets(&self) -> &[u8; 20] {
         &self.0

@@ -137,6 +137,18 @@ impl<K: ShardKey, V: Keyed<Key = K>> Sharded<K, V> {
         Some(Arc::make_mut(&mut Arc::make_mut(&mut self.shards[shard])[at]))
     }
 
+    /// Every value in key order, to be changed; keys must not be changed. Copies what a cut still holds.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V>
+    where
+        V: Clone,
+    {
+        self.shards.iter_mut().flat_map(|shard| {
+            let values = Arc::make_mut(shard);
+            values.shrink_to_fit();
+            values.iter_mut().map(Arc::make_mut)
+        })
+    }
+
     /// Puts the value under its key; returns what was there.
     pub fn insert(&mut self, value: V) -> Option<Arc<V>> {
         match self.find(value.key()) {

@@ -5,16 +5,18 @@
 mod agents;
 mod apply;
 mod certificates;
+mod etags;
 mod indexes;
 mod parts;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::event::{Delivered, NodeRecord, SealedKey, Stage, TokenGrant, Trigger};
 use crate::ids::{
-    AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName, NodeId,
-    Serial, TargetName, TokenId, Uid,
+    AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName,
+    NodeId, Serial, TargetName, TokenId, Uid,
 };
 use crate::log::{Position, Revision};
 use crate::shard::{Keyed, Sharded};
@@ -22,8 +24,9 @@ use crate::spec::{AuthoritySpec, CertificateSpec, IssuerSpec, Labels, PackedSpec
 use crate::time::Timestamp;
 
 pub use agents::{ScopeChange, ScopeCursor, ScopePage};
-pub use certificates::Due;
-pub use indexes::Indexes;
+pub use apply::Stream;
+pub use certificates::{Due, Unready};
+pub use indexes::{Counts, Indexes};
 pub use parts::Cut;
 
 /// Everything that exists. Maps are copy-on-write; indexes are derived and rebuilt on snapshot install.

@@ -2,12 +2,20 @@
 //!
 //! It refuses scans: every answer comes from an index and costs what it returns.
 
-use super::{Certificate, Instance, State};
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use super::indexes::{InstanceKey, SharedName, id_of};
+use super::{Certificate, Counts, Instance, State};
 use crate::event::Trigger;
 use crate::ids::{AgentName, CertificateName, InstanceId, IssuerName};
+use crate::limits;
+use crate::log::Revision;
+use crate::spec::{CertificateSpec, Holder};
 use crate::time::Timestamp;
 
-/// An instance whose next generation should be opened.
+/// An instance whose next generation should be opened: since when it is due (the epoch when there is nothing to wait
+/// for), its certificate, itself and why.
 pub type Due = (Timestamp, CertificateName, InstanceId, Trigger);
 
 impl Certificate {
@@ -20,26 +28,193 @@ impl Certificate {
     pub fn instance_of(&self, agent: &AgentName) -> Option<&Instance> {
         self.instances.iter().find(|instance| instance.agent == *agent)
     }
+
+    /// Whether every instance has a certificate that says what the specification wants and is valid at `now`; a
+    /// certificate that no agent holds is not ready. Otherwise a reason for the Ready condition.
+    pub fn readiness(&self, now: Timestamp) -> Result<(), Unready> {
+        if self.instances.is_empty() {
+            return Err(Unready::NoAgent);
+        }
+        self.instances.iter().try_for_each(|instance| match instance.current {
+            _ if instance.failures > 0 && instance.current.is_none() => Err(Unready::Failed),
+            None => Err(Unready::Issuing),
+            Some(current) if current.not_after <= now => Err(Unready::Expired),
+            Some(current) if current.spec_revision < self.spec_revision => Err(Unready::Outdated),
+            Some(_) => Ok(()),
+        })
+    }
+}
+
+/// Why a certificate is not ready.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Unready {
+    /// No registered agent holds a target.
+    NoAgent,
+    /// The first issuance is under way.
+    Issuing,
+    /// The first issuance failed and will be tried again.
+    Failed,
+    /// The newest certificate is over.
+    Expired,
+    /// The newest certificate was issued under an older specification.
+    Outdated,
+}
+
+impl Unready {
+    /// The condition's reason.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NoAgent => "NoAgent",
+            Self::Issuing => "Issuing",
+            Self::Failed => "Failed",
+            Self::Expired => "Expired",
+            Self::Outdated => "Outdated",
+        }
+    }
+
+    /// The condition's message.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::NoAgent => "no registered agent holds a target",
+            Self::Issuing => "the first certificate is being issued",
+            Self::Failed => "the first issuance failed and will be repeated",
+            Self::Expired => "the newest certificate has expired",
+            Self::Outdated => "the specification changed and the new certificate is not there yet",
+        }
+    }
+}
+
+impl Instance {
+    /// When its next generation is due and why; `None` while an issuance is open.
+    pub fn due(&self, spec_revision: Revision) -> Option<(Timestamp, Trigger)> {
+        if self.open.is_some() {
+            return None;
+        }
+        let (at, trigger) = match self.current {
+            None => (Timestamp::EPOCH, Trigger::First),
+            Some(current) if current.spec_revision < spec_revision => (Timestamp::EPOCH, Trigger::SpecChanged),
+            Some(current) => (current.renew_at, Trigger::Due),
+        };
+        Some((self.retry_at.map_or(at, |retry_at| at.max(retry_at)), trigger))
+    }
+
+    /// When something goes dark if it is not issued: the end of validity, or, for what was never issued or says
+    /// something old, a while after it became due.
+    fn urgency(&self, trigger: Trigger, now: Timestamp) -> Timestamp {
+        let patience = now.plus(limits::FIRST_ISSUANCE_PATIENCE);
+        match (self.current, trigger) {
+            (None, _) => patience,
+            (Some(current), Trigger::SpecChanged) => current.not_after.min(patience),
+            (Some(current), _) => current.not_after,
+        }
+    }
 }
 
 impl State {
     /// At most `limit` instances that are due at `now`, least life left first; those with an open issuance excluded.
-    pub fn due(&self, _now: Timestamp, _limit: usize) -> Vec<Due> {
-        Vec::new()
+    pub fn due(&self, now: Timestamp, limit: usize) -> Vec<Due> {
+        let queued = self.indexes.due.queue().take(limit);
+        let calendar = self.indexes.due.due_in_calendar(now).take(limit);
+        let mut due: Vec<(Timestamp, Due)> = queued
+            .map(|(urgency, key, name)| (Some(urgency), key, name))
+            .chain(calendar.map(|(_, key, name)| (None, key, name)))
+            .filter_map(|(urgency, key, name)| {
+                let (at, trigger, fresh) = self.look_up_due(key, name, now)?;
+                Some((urgency.unwrap_or(fresh), (at, (**name).clone(), id_of(key), trigger)))
+            })
+            .collect();
+        due.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.2.cmp(&b.1.2)));
+        due.truncate(limit);
+        due.into_iter().map(|(_, due)| due).collect()
+    }
+
+    fn look_up_due(
+        &self,
+        key: InstanceKey,
+        name: &SharedName,
+        now: Timestamp,
+    ) -> Option<(Timestamp, Trigger, Timestamp)> {
+        let certificate = self.certificates.get(name)?;
+        let instance = certificate.instance(id_of(key))?;
+        let (at, trigger) = instance.due(certificate.spec_revision)?;
+        Some((at, trigger, instance.urgency(trigger, now)))
+    }
+
+    /// Lets log time pass: moves a few of those that became due into the queue.
+    pub(super) fn advance_due(&mut self, now: Timestamp) {
+        for _ in 0..super::indexes::due::MOVES_PER_EVENT {
+            let Some((key, name)) = self.indexes.due.first_due(now) else {
+                return;
+            };
+            let urgency = self.look_up_due(key, &name, now).map_or(now, |(_, _, urgency)| urgency);
+            self.indexes.due.queue_first(urgency);
+        }
     }
 
     /// When the next instance becomes due; in the past when one is due already.
     pub fn next_due(&self) -> Option<Timestamp> {
-        None
+        self.indexes.due.next()
     }
 
     /// The next `limit` certificates, by name after `after`, that name this issuer.
     pub fn certificates_of_issuer(
         &self,
-        _issuer: &IssuerName,
-        _after: Option<&CertificateName>,
-        _limit: usize,
+        issuer: &IssuerName,
+        after: Option<&CertificateName>,
+        limit: usize,
     ) -> Vec<CertificateName> {
-        Vec::new()
+        names_after(self.indexes.holders.by_issuer.get(issuer), after, limit)
     }
+
+    /// How many certificates name this issuer.
+    pub fn certificates_of_issuer_count(&self, issuer: &IssuerName) -> usize {
+        self.indexes.holders.by_issuer.get(issuer).map_or(0, BTreeSet::len)
+    }
+
+    /// At most `limit` certificates whose instances are not as their targets want them.
+    pub fn unsettled(&self, limit: usize) -> Vec<CertificateName> {
+        let mut names: Vec<CertificateName> = Vec::new();
+        for (name, _) in &self.indexes.holders.unsettled {
+            if names.last() != Some(&**name) {
+                if names.len() == limit {
+                    break;
+                }
+                names.push((**name).clone());
+            }
+        }
+        names
+    }
+
+    /// How much there is, for metrics.
+    pub fn counts(&self) -> Counts {
+        self.indexes.counts
+    }
+
+    /// The registered agents that hold at least one target of this specification.
+    pub fn holders_of(&self, spec: &CertificateSpec) -> BTreeSet<AgentName> {
+        let mut holders = BTreeSet::new();
+        for target in &spec.targets {
+            match &target.holder {
+                Holder::Agent(agent) => holders.extend(self.agents.get(agent).map(|agent| agent.name.clone())),
+                Holder::Selector(labels) => {
+                    let candidates = self.indexes.holders.may_carry(labels).into_iter().flatten();
+                    let agents = candidates.filter_map(|agent| self.agents.get(agent));
+                    let matching = agents.filter(|agent| target.holder.matches(&agent.name, &agent.labels));
+                    holders.extend(matching.map(|agent| agent.name.clone()));
+                }
+            }
+        }
+        holders
+    }
+}
+
+/// A page of a set of names.
+pub(super) fn names_after(
+    names: Option<&BTreeSet<SharedName>>,
+    after: Option<&CertificateName>,
+    limit: usize,
+) -> Vec<CertificateName> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let range = names.into_iter().flat_map(|names| names.range::<CertificateName, _>((from, Bound::Unbounded)));
+    range.take(limit).map(|name| (**name).clone()).collect()
 }

@@ -2,6 +2,7 @@
 //!
 //! It refuses tombstones: after a rebuild every agent's feed begins at the cut.
 
+use super::indexes::Facts;
 use super::{Agent, Authority, Certificate, Cluster, Indexes, Issuer, State, Token};
 use crate::ids::{AgentName, AuthorityName, CertificateName, IssuerName, TokenId};
 use crate::log::Position;
@@ -29,16 +30,44 @@ pub struct Cut {
 impl State {
     /// Rebuilds the state from a cut, indexes included.
     pub fn from_parts(cut: Cut) -> Self {
-        let indexes = Indexes::default();
-        Self {
+        let mut state = Self {
             cluster: cut.cluster,
             certificates: cut.certificates,
             agents: cut.agents,
             issuers: cut.issuers,
             authorities: cut.authorities,
             tokens: cut.tokens,
+            indexes: Indexes { floor: cut.applied, ..Indexes::default() },
             applied: cut.applied,
-            indexes,
+        };
+        state.rebuild();
+        state
+    }
+
+    fn rebuild(&mut self) {
+        for agent in self.agents.iter() {
+            self.indexes.holders.add_agent(&agent.name, &agent.labels);
+        }
+        let mut specs = Vec::new();
+        for certificate in self.certificates.values_mut() {
+            let spec = certificate.spec();
+            let shared = self.indexes.share(&certificate.name);
+            certificate.name = (*shared).clone();
+            certificate.instances.shrink_to_fit();
+            for instance in &mut certificate.instances {
+                if let Some(agent) = self.agents.get(&instance.agent) {
+                    instance.agent = agent.name.clone();
+                }
+                instance.deliveries.shrink_to_fit();
+                self.indexes.add(&shared, &instance.agent, &Facts::of(instance, certificate.spec_revision));
+            }
+            self.indexes.holders.add_certificate(&shared, &spec);
+            specs.push(shared);
+        }
+        for name in specs {
+            if let Some(spec) = self.certificates.get(&name).map(Certificate::spec) {
+                self.settle_certificate(&name, &spec);
+            }
         }
     }
 

@@ -1,0 +1,97 @@
+//! Decisions about agents: admitted with a token, labelled, renewed, removed; their instances follow.
+//!
+//! It refuses an agent that comes back with another key, unless a token was made for exactly that agent.
+
+use super::draft::Draft;
+use super::{instances, misdirected, not_found, tokens};
+use crate::command::Command;
+use crate::event::{Event, Identity, TokenGrant};
+use crate::ids::{AgentName, TokenId};
+use crate::rejection::{Reason, Rejection};
+use crate::spec::{Labels, validate_labels};
+use crate::state::{Agent, Token};
+
+pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rejection> {
+    match command {
+        Command::AdmitAgent { token, secret_hash, agent, labels, identity } => {
+            admit(draft, (token, secret_hash), agent, labels, identity)
+        }
+        Command::SetAgentLabels { agent, labels } => {
+            let known = find(draft, agent)?;
+            if known.labels != *labels {
+                validate_labels("labels", labels)?;
+                draft.push(agent.stream(), Event::AgentLabelsChanged { labels: labels.clone() });
+                instances::follow(draft, agent, Some(&known.labels), Some(labels));
+            }
+            Ok(())
+        }
+        Command::RecordAgentIdentity { agent, identity } => {
+            let known = find(draft, agent)?;
+            if known.identity.is_none_or(|current| current.serial != identity.serial) {
+                draft.push(agent.stream(), Event::AgentIdentityIssued { identity: identity.clone() });
+            }
+            Ok(())
+        }
+        Command::RemoveAgent { agent } => {
+            let known = find(draft, agent)?;
+            draft.push(agent.stream(), Event::AgentRemoved);
+            instances::follow(draft, agent, Some(&known.labels), None);
+            Ok(())
+        }
+        _ => Err(misdirected()),
+    }
+}
+
+fn find<'a>(draft: &Draft<'a>, name: &AgentName) -> Result<&'a Agent, Rejection> {
+    draft.state.agents.get(name).ok_or_else(|| not_found("agent", name))
+}
+
+fn admit(
+    draft: &mut Draft<'_>,
+    (token, secret_hash): (&TokenId, &[u8; 32]),
+    name: &AgentName,
+    labels: &Labels,
+    identity: &Identity,
+) -> Result<(), Rejection> {
+    let token = tokens::redeem(draft, token, secret_hash, identity.spki_hash, |grant| match grant {
+        TokenGrant::Agent { name: None, .. } => Ok(()),
+        TokenGrant::Agent { name: Some(granted), .. } if granted == name => Ok(()),
+        TokenGrant::Agent { name: Some(granted), .. } => Err(format!("admits agent {granted}, not {name}")),
+        TokenGrant::Node => Err("admits a server, not an agent".to_owned()),
+    })?;
+    let known = draft.state.agents.get(name);
+    check_key(known, token, name, identity)?;
+    let mut labels = labels.clone();
+    if let TokenGrant::Agent { labels: granted, .. } = &token.grant {
+        labels.extend(granted.clone());
+    }
+    validate_labels("labels", &labels)?;
+    if known.is_none_or(|known| known.labels != labels || known.spki_hash != identity.spki_hash) {
+        let registered =
+            Event::AgentRegistered { name: name.clone(), labels: labels.clone(), spki_hash: identity.spki_hash };
+        draft.push(name.stream(), registered);
+    }
+    if known.and_then(|known| known.identity).is_none_or(|current| current.serial != identity.serial) {
+        draft.push(name.stream(), Event::AgentIdentityIssued { identity: identity.clone() });
+    }
+    instances::follow(draft, name, known.map(|known| &known.labels), Some(&labels));
+    Ok(())
+}
+
+fn check_key(known: Option<&Agent>, token: &Token, name: &AgentName, identity: &Identity) -> Result<(), Rejection> {
+    let repeats = token.consumed_by.is_some();
+    let names_it = matches!(&token.grant, TokenGrant::Agent { name: Some(granted), .. } if granted == name);
+    match known {
+        // Whoever was removed since does not come back by repeating itself.
+        None if repeats => {
+            Err(Rejection::new(Reason::TokenUsed, format!("token {} was used, and agent {name} removed", token.id)))
+        }
+        Some(known) if known.spki_hash != identity.spki_hash && (repeats || !names_it) => {
+            let message = format!(
+                "agent {name} is registered with another key; a token made for exactly this agent replaces the key"
+            );
+            Err(Rejection::new(Reason::AlreadyExists, message))
+        }
+        _ => Ok(()),
+    }
+}

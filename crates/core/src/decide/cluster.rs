@@ -1,0 +1,145 @@
+//! Decisions about the cluster itself: bootstrap, nodes, data keys, identities of nodes and administrators.
+//!
+//! It refuses a node id that is not the next one: ids come from a counter and never recur.
+
+use super::draft::Draft;
+use super::{already_exists, misdirected, not_found, tokens};
+use crate::command::Command;
+use crate::event::{Event, Identity, NodeRecord, TokenGrant};
+use crate::ids::{ClusterId, NodeId, TokenId, cluster_stream};
+use crate::rejection::{Reason, Rejection};
+use crate::state::Node;
+
+pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rejection> {
+    match command {
+        Command::BootstrapCluster { cluster_id, epoch, node, data_key_id, wrapped } => {
+            bootstrap(draft, (cluster_id, *epoch), node, (*data_key_id, wrapped))
+        }
+        Command::AdmitNode { token, secret_hash, node, identity } => admit(draft, (token, secret_hash), node, identity),
+        Command::RecordNodeIdentity { node_id, identity } => {
+            let node = find(draft, *node_id)?;
+            if node.identity.is_none_or(|current| current.serial != identity.serial) {
+                push(draft, Event::NodeIdentityIssued { node_id: *node_id, identity: identity.clone() });
+            }
+            Ok(())
+        }
+        Command::RecordAdministratorIdentity { name, identity } => {
+            let known = draft.state.cluster.administrators.get(name);
+            if known.is_none_or(|current| current.serial != identity.serial) {
+                push(draft, Event::AdministratorIdentityIssued { name: name.clone(), identity: identity.clone() });
+            }
+            Ok(())
+        }
+        Command::RemoveNode { node_id } => remove(draft, *node_id),
+        Command::WrapDataKey { node_id, data_key_id, wrapped } => {
+            let node = find(draft, *node_id)?;
+            if node.wrapped.get(data_key_id) != Some(wrapped) {
+                let (node_id, data_key_id, wrapped) = (*node_id, *data_key_id, wrapped.clone());
+                push(draft, Event::DataKeyWrapped { node_id, data_key_id, wrapped });
+            }
+            Ok(())
+        }
+        Command::ProveDataKey { node_id, data_key_id } => prove(draft, *node_id, *data_key_id),
+        _ => Err(misdirected()),
+    }
+}
+
+fn push(draft: &mut Draft<'_>, event: Event) {
+    draft.push(cluster_stream(), event);
+}
+
+/// A node that is there and not removed.
+fn find<'a>(draft: &Draft<'a>, id: NodeId) -> Result<&'a Node, Rejection> {
+    let node = draft.state.cluster.nodes.get(&id).filter(|node| !node.removed);
+    node.ok_or_else(|| not_found("node", id))
+}
+
+fn bootstrap(
+    draft: &mut Draft<'_>,
+    (cluster_id, epoch): (&ClusterId, u64),
+    node: &NodeRecord,
+    (data_key_id, wrapped): (u64, &[u8]),
+) -> Result<(), Rejection> {
+    match draft.state.cluster.id {
+        Some(id) if id == *cluster_id => return Ok(()),
+        Some(id) => return Err(already_exists("cluster", id)),
+        None => {}
+    }
+    expect_next_id(draft, node.id)?;
+    let (node_id, wrapped) = (node.id, wrapped.to_vec());
+    push(draft, Event::ClusterBootstrapped { cluster_id: *cluster_id, epoch });
+    push(draft, Event::NodeJoined(Box::new(node.clone())));
+    push(draft, Event::DataKeyWrapped { node_id, data_key_id, wrapped });
+    // The first node made the data key: it holds it already.
+    push(draft, Event::DataKeyProved { node_id, data_key_id });
+    Ok(())
+}
+
+fn expect_next_id(draft: &Draft<'_>, id: NodeId) -> Result<(), Rejection> {
+    let next = draft.state.cluster.last_node_id + 1;
+    if id != next {
+        return Err(Rejection::new(Reason::Moved, format!("the next node id is {next}, not {id}")));
+    }
+    Ok(())
+}
+
+fn admit(
+    draft: &mut Draft<'_>,
+    (token, secret_hash): (&TokenId, &[u8; 32]),
+    node: &NodeRecord,
+    identity: &Identity,
+) -> Result<(), Rejection> {
+    let token = tokens::redeem(draft, token, secret_hash, node.spki_hash, |grant| match grant {
+        TokenGrant::Node => Ok(()),
+        TokenGrant::Agent { .. } => Err("admits an agent, not a server".to_owned()),
+    })?;
+    let nodes = &draft.state.cluster.nodes;
+    let known = nodes.values().find(|known| known.record.spki_hash == node.spki_hash && !known.removed);
+    if known.is_none() && token.consumed_by.is_some() {
+        let message = format!("token {} was used, and its node removed", token.id);
+        return Err(Rejection::new(Reason::TokenUsed, message));
+    }
+    match known {
+        Some(known) if known.record.id == node.id => {}
+        Some(known) => {
+            let message = format!("the key is bound to node {}, not {}", known.record.id, node.id);
+            return Err(Rejection::new(Reason::Moved, message));
+        }
+        None => {
+            expect_next_id(draft, node.id)?;
+            if nodes.values().any(|other| other.record.name == node.name && !other.removed) {
+                return Err(already_exists("node", &node.name));
+            }
+            push(draft, Event::NodeJoined(Box::new(node.clone())));
+        }
+    }
+    if known.and_then(|known| known.identity).is_none_or(|current| current.serial != identity.serial) {
+        push(draft, Event::NodeIdentityIssued { node_id: node.id, identity: identity.clone() });
+    }
+    Ok(())
+}
+
+fn remove(draft: &mut Draft<'_>, id: NodeId) -> Result<(), Rejection> {
+    let nodes = &draft.state.cluster.nodes;
+    let node = nodes.get(&id).ok_or_else(|| not_found("node", id))?;
+    if node.removed {
+        return Ok(());
+    }
+    if nodes.values().filter(|node| !node.removed).count() == 1 {
+        return Err(Rejection::new(Reason::InUse, format!("node {id} is the last one of the cluster")));
+    }
+    push(draft, Event::NodeRemoved { node_id: id });
+    Ok(())
+}
+
+fn prove(draft: &mut Draft<'_>, node_id: NodeId, data_key_id: u64) -> Result<(), Rejection> {
+    let node = find(draft, node_id)?;
+    if !node.wrapped.contains_key(&data_key_id) {
+        let message = format!("data key {data_key_id} was not wrapped to node {node_id}");
+        return Err(Rejection::new(Reason::Moved, message));
+    }
+    if node.proved != Some(data_key_id) {
+        push(draft, Event::DataKeyProved { node_id, data_key_id });
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Decisions about issuances: opened, failed, issued. One certificate for each generation of an instance, whatever
+//! happens.
+//!
+//! It refuses what was composed under a specification, issuer or authority that changed since.
+
+use super::certificates::find;
+use super::draft::Draft;
+use super::{cut, misdirected, not_found};
+use crate::command::Command;
+use crate::event::{Event, Issued, Trigger};
+use crate::ids::{CertificateName, Generation, InstanceId, direct_stream};
+use crate::limits;
+use crate::log::Guard;
+use crate::rejection::{Reason, Rejection};
+use crate::renewal;
+use crate::state::{Certificate, Instance};
+
+pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rejection> {
+    match command {
+        Command::OpenIssuance { certificate, instance, generation, trigger } => {
+            open(draft, certificate, *instance, *generation, *trigger)
+        }
+        Command::FailIssuance { certificate, instance, generation, reason, message } => {
+            fail(draft, certificate, *instance, *generation, (reason, message))
+        }
+        Command::RecordIssued { certificate, issued, guards } => record(draft, certificate, issued, guards),
+        Command::RecordDirect { issued, guards } => record_direct(draft, issued, guards),
+        _ => Err(misdirected()),
+    }
+}
+
+impl Instance {
+    /// The generation that is issued next.
+    pub fn next_generation(&self) -> Generation {
+        self.current.map_or(1, |current| current.generation + 1)
+    }
+}
+
+fn find_instance<'a>(
+    draft: &Draft<'a>,
+    name: &CertificateName,
+    id: InstanceId,
+) -> Result<(&'a Certificate, &'a Instance), Rejection> {
+    let certificate = find(draft, name)?;
+    let instance = certificate.instance(id).ok_or_else(|| not_found("instance", format!("{id} of {name}")))?;
+    Ok((certificate, instance))
+}
+
+fn open(
+    draft: &mut Draft<'_>,
+    name: &CertificateName,
+    id: InstanceId,
+    generation: Generation,
+    trigger: Trigger,
+) -> Result<(), Rejection> {
+    let (_, instance) = find_instance(draft, name, id)?;
+    if instance.open.is_some_and(|open| open.generation == generation) {
+        return Ok(());
+    }
+    let next = instance.next_generation();
+    if generation != next {
+        let message = format!("the next generation of {id} is {next}, not {generation}");
+        return Err(Rejection::new(Reason::GenerationConflict, message));
+    }
+    draft.push(name.stream(), Event::IssuanceOpened { instance: id, generation, trigger });
+    Ok(())
+}
+
+fn fail(
+    draft: &mut Draft<'_>,
+    name: &CertificateName,
+    id: InstanceId,
+    generation: Generation,
+    (reason, message): (&str, &str),
+) -> Result<(), Rejection> {
+    let (_, instance) = find_instance(draft, name, id)?;
+    expect_open(instance, generation)?;
+    let retry_at = draft.now.plus(renewal::backoff(id, instance.failures.saturating_add(1)));
+    let failed = Event::IssuanceFailed {
+        instance: id,
+        generation,
+        reason: cut(reason, limits::REASON_OCTETS_MAX),
+        message: cut(message, limits::MESSAGE_OCTETS_MAX),
+        retry_at,
+    };
+    draft.push(name.stream(), failed);
+    Ok(())
+}
+
+fn expect_open(instance: &Instance, generation: Generation) -> Result<(), Rejection> {
+    if instance.open.is_some_and(|open| open.generation == generation) {
+        return Ok(());
+    }
+    let message = format!("no issuance of generation {generation} of {} is open", instance.id);
+    Err(Rejection::new(Reason::IssuanceNotOpen, message))
+}
+
+fn record(draft: &mut Draft<'_>, name: &CertificateName, issued: &Issued, guards: &[Guard]) -> Result<(), Rejection> {
+    let id =
+        issued.instance.ok_or_else(|| Rejection::new(Reason::Internal, "an issued certificate names no instance"))?;
+    let (certificate, instance) = find_instance(draft, name, id)?;
+    if let Some(current) = instance.current.filter(|current| issued.generation <= current.generation) {
+        if current.generation == issued.generation && current.spki_hash == issued.spki_hash {
+            return Ok(());
+        }
+        let message = format!(
+            "generation {} of {id} was asked for, generation {} was issued for another key",
+            issued.generation, current.generation
+        );
+        return Err(Rejection::new(Reason::GenerationConflict, message));
+    }
+    expect_open(instance, issued.generation)?;
+    hold_all(draft, guards, Some((name, certificate)))?;
+    let spec = certificate.spec();
+    if spec.issuer != issued.issuer {
+        let message = format!("{name} wants issuer {}, the certificate is from {}", spec.issuer, issued.issuer);
+        return Err(Rejection::new(Reason::Moved, message));
+    }
+    let mut issued = issued.clone();
+    if issued.renew_at.is_none() {
+        let renew_at = renewal::renew_at(&spec, id, issued.generation, issued.not_before, issued.not_after);
+        issued.renew_at = Some(renew_at);
+    }
+    draft.push(name.stream(), Event::CertificateIssued(Box::new(issued)));
+    Ok(())
+}
+
+fn record_direct(draft: &mut Draft<'_>, issued: &Issued, guards: &[Guard]) -> Result<(), Rejection> {
+    if !draft.state.issuers.contains(&issued.issuer) {
+        return Err(Rejection::new(Reason::IssuerNotFound, format!("issuer {} does not exist", issued.issuer)));
+    }
+    hold_all(draft, guards, None)?;
+    draft.push_free(direct_stream(&issued.serial), Event::CertificateIssued(Box::new(issued.clone())));
+    Ok(())
+}
+
+/// Carries the guards on if they still hold. The certificate's own stream moves with every instance's issuance; what
+/// matters of it is that what the certificate must say has not changed since the guard was taken.
+fn hold_all(
+    draft: &mut Draft<'_>,
+    guards: &[Guard],
+    own: Option<(&CertificateName, &Certificate)>,
+) -> Result<(), Rejection> {
+    for guard in guards {
+        match own.filter(|(name, _)| name.stream() == guard.stream) {
+            Some((_, certificate)) if guard.revision >= certificate.spec_revision => {}
+            Some((name, _)) => {
+                let message = format!("the specification of {name} changed while its certificate was made");
+                return Err(Rejection::new(Reason::Moved, message));
+            }
+            None => draft.hold(guard)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! Folding a certificate's events, and keeping the indexes in step with every change of an instance.
+//!
+//! It refuses to move an instance's place in its agent's feed for a delivery: that would echo the agent's own report.
+
+use crate::event::{Delivered, Event, Issued};
+use crate::ids::{AgentName, CertificateName, InstanceId, Uid};
+use crate::limits;
+use crate::log::{Applied, Position, Revision};
+use crate::spec::{CertificateSpec, PackedSpec};
+use crate::state::indexes::{Facts, SharedName};
+use crate::state::{Certificate, Delivery, Generated, Instance, Open, State};
+
+impl State {
+    pub(super) fn apply_certificate(&mut self, applied: &Applied<'_>, name: &CertificateName, event: &Event) {
+        match event {
+            Event::CertificateDeclared { spec, .. } => return self.declare(applied, name, spec),
+            Event::CertificateDeleted => return self.delete(applied, name),
+            _ => {}
+        }
+        let Some(certificate) = self.certificates.get_mut(name) else {
+            return;
+        };
+        certificate.revision = applied.revision.unwrap_or(certificate.revision);
+        match event {
+            Event::CertificateUpdated { spec } => self.update(applied, name, spec),
+            Event::InstanceAdded { agent, .. } => {
+                if let Some(id) = event.instance(applied.position) {
+                    self.add_instance(applied, name, id, agent);
+                }
+            }
+            Event::InstanceRemoved { instance } => self.remove_instance(applied, name, *instance),
+            Event::CertificateDelivered(report) => self.deliver(applied, name, report),
+            _ => self.apply_issuance(applied, name, event),
+        }
+    }
+
+    fn apply_issuance(&mut self, applied: &Applied<'_>, name: &CertificateName, event: &Event) {
+        let Some(id) = event.instance(applied.position) else {
+            return;
+        };
+        self.change_instance(name, id, |instance, spec_revision| {
+            instance.changed = applied.position;
+            match event {
+                Event::IssuanceOpened { generation, trigger, .. } => {
+                    instance.open = Some(Open { generation: *generation, opened_at: applied.at, trigger: *trigger });
+                    instance.retry_at = None;
+                }
+                Event::IssuanceFailed { reason, message, retry_at, .. } => {
+                    instance.open = None;
+                    instance.failures = instance.failures.saturating_add(1);
+                    instance.last_failure = Some(Box::new((reason.clone(), message.clone(), applied.at)));
+                    instance.retry_at = Some(*retry_at);
+                }
+                Event::IssuanceAbandoned { .. } => instance.open = None,
+                Event::CertificateIssued(issued) => succeed(instance, issued, spec_revision, applied.position),
+                _ => {}
+            }
+        });
+    }
+
+    fn declare(&mut self, applied: &Applied<'_>, name: &CertificateName, spec: &CertificateSpec) {
+        if self.certificates.contains(name) {
+            return;
+        }
+        let shared = self.indexes.share(name);
+        let revision = applied.revision.unwrap_or(1);
+        self.certificates.insert(Certificate {
+            uid: Uid(applied.position),
+            revision,
+            name: (*shared).clone(),
+            spec: PackedSpec::pack(spec),
+            spec_revision: revision,
+            created_at: applied.at,
+            updated_at: applied.at,
+            next_instance: 1,
+            instances: Vec::new(),
+        });
+        self.indexes.holders.add_certificate(&shared, spec);
+        self.settle_certificate(&shared, spec);
+    }
+
+    fn update(&mut self, applied: &Applied<'_>, name: &CertificateName, spec: &CertificateSpec) {
+        let shared = self.indexes.share(name);
+        let Some(certificate) = self.certificates.get_mut(name) else {
+            return;
+        };
+        let before = std::mem::replace(&mut certificate.spec, PackedSpec::pack(spec)).unpack();
+        certificate.updated_at = applied.at;
+        let spec_revision_before = certificate.spec_revision;
+        let asks_the_same = spec.asks_the_same(&before);
+        if !asks_the_same {
+            certificate.spec_revision = certificate.revision;
+        }
+        for instance in &mut certificate.instances {
+            let facts = Facts::of(instance, spec_revision_before);
+            instance.changed = applied.position;
+            if !asks_the_same {
+                instance.failures = 0;
+                instance.retry_at = None;
+            }
+            instance.deliveries.retain(|delivery| {
+                delivery.target.as_ref().is_none_or(|name| spec.targets.iter().any(|target| target.name == *name))
+            });
+            let after = Facts::of(instance, certificate.spec_revision);
+            self.indexes.change(&shared, &instance.agent, &facts, &after);
+        }
+        self.indexes.holders.remove_certificate(&shared, &before);
+        self.indexes.holders.add_certificate(&shared, spec);
+        self.settle_certificate(&shared, &before);
+        self.settle_certificate(&shared, spec);
+    }
+
+    fn delete(&mut self, applied: &Applied<'_>, name: &CertificateName) {
+        let Some(certificate) = self.certificates.remove(name) else {
+            return;
+        };
+        let shared = self.indexes.share(name);
+        let spec = certificate.spec();
+        for instance in &certificate.instances {
+            let facts = Facts::of(instance, certificate.spec_revision);
+            self.indexes.remove(&shared, &instance.agent, &facts, applied.position);
+        }
+        self.indexes.holders.remove_certificate(&shared, &spec);
+        for agent in self.holders_of(&spec).iter().chain(certificate.instances.iter().map(|instance| &instance.agent)) {
+            self.indexes.holders.unsettled.remove(&(shared.clone(), agent.clone()));
+        }
+        self.indexes.unshare(name);
+    }
+
+    fn add_instance(&mut self, applied: &Applied<'_>, name: &CertificateName, id: InstanceId, agent: &AgentName) {
+        let shared = self.indexes.share(name);
+        // The agent's own name is held once and shared.
+        let agent = self.agents.get(agent).map_or_else(|| agent.clone(), |agent| agent.name.clone());
+        let Some(certificate) = self.certificates.get_mut(name) else {
+            return;
+        };
+        if certificate.instance(id).is_some() || certificate.instance_of(&agent).is_some() {
+            return;
+        }
+        certificate.next_instance = certificate.next_instance.max(id.number.saturating_add(1));
+        let instance = Instance {
+            id,
+            agent: agent.clone(),
+            changed: applied.position,
+            current: None,
+            open: None,
+            failures: 0,
+            last_failure: None,
+            retry_at: None,
+            deliveries: Vec::new(),
+        };
+        self.indexes.add(&shared, &agent, &Facts::of(&instance, certificate.spec_revision));
+        // Most certificates have one instance: no room is kept for others.
+        certificate.instances.reserve_exact(usize::from(certificate.instances.len() < 4));
+        certificate.instances.push(instance);
+        let spec = certificate.spec();
+        self.settle(&shared, &spec, &agent);
+    }
+
+    fn remove_instance(&mut self, applied: &Applied<'_>, name: &CertificateName, id: InstanceId) {
+        let shared = self.indexes.share(name);
+        let Some(certificate) = self.certificates.get_mut(name) else {
+            return;
+        };
+        let Some(at) = certificate.instances.iter().position(|instance| instance.id == id) else {
+            return;
+        };
+        let was_full = certificate.instances.len() >= limits::INSTANCES_MAX;
+        let instance = certificate.instances.remove(at);
+        let facts = Facts::of(&instance, certificate.spec_revision);
+        let spec = certificate.spec();
+        self.indexes.remove(&shared, &instance.agent, &facts, applied.position);
+        if !self.agents.contains(&instance.agent) {
+            self.indexes.forget_scope(&instance.agent, applied.position);
+        }
+        self.settle(&shared, &spec, &instance.agent);
+        if was_full {
+            self.settle_certificate(&shared, &spec);
+        }
+    }
+
+    /// Folds a report: the newest of each target, about the newest generation reported.
+    fn deliver(&mut self, applied: &Applied<'_>, name: &CertificateName, report: &Delivered) {
+        let Some(certificate) = self.certificates.get_mut(name) else {
+            return;
+        };
+        let Some(instance) = certificate.instances.iter_mut().find(|instance| instance.id == report.instance) else {
+            return;
+        };
+        let mut delivery = Delivery::of(report, applied.at);
+        match instance.deliveries.iter_mut().find(|known| known.target == delivery.target) {
+            Some(known) if known.generation > delivery.generation => {}
+            Some(known) => {
+                delivery.target = known.target.take();
+                *known = delivery;
+            }
+            None => {
+                instance.deliveries.reserve_exact(1);
+                instance.deliveries.push(delivery);
+            }
+        }
+    }
+
+    /// Changes an instance and moves it in the indexes.
+    fn change_instance(
+        &mut self,
+        name: &CertificateName,
+        id: InstanceId,
+        change: impl FnOnce(&mut Instance, Revision),
+    ) {
+        let shared = self.indexes.share(name);
+        let Some(certificate) = self.certificates.get_mut(name) else {
+            return;
+        };
+        let spec_revision = certificate.spec_revision;
+        let Some(instance) = certificate.instances.iter_mut().find(|instance| instance.id == id) else {
+            return;
+        };
+        let before = Facts::of(instance, spec_revision);
+        change(instance, spec_revision);
+        self.indexes.change(&shared, &instance.agent, &before, &Facts::of(instance, spec_revision));
+    }
+
+    /// The agent has lost its keys: whatever it holds counts as issued under an older specification and is issued anew.
+    pub(super) fn doubt_instances_of(&mut self, agent: &AgentName, position: Position) {
+        let held: Vec<SharedName> =
+            self.indexes.scopes.get(agent).map(|scope| scope.names().iter().cloned().collect()).unwrap_or_default();
+        for name in held {
+            let id = self.certificates.get(&name).and_then(|held| held.instance_of(agent)).map(|instance| instance.id);
+            if let Some(id) = id {
+                self.change_instance(&name, id, |instance, _| {
+                    instance.changed = position;
+                    instance.retry_at = None;
+                    if let Some(current) = &mut instance.current {
+                        current.spec_revision = 0;
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn succeed(instance: &mut Instance, issued: &Issued, spec_revision: Revision, position: Position) {
+    instance.current = Some(Generated {
+        generation: issued.generation,
+        serial: issued.serial,
+        spki_hash: issued.spki_hash,
+        not_before: issued.not_before,
+        not_after: issued.not_after,
+        renew_at: issued.renew_at.unwrap_or(issued.not_after),
+        spec_revision,
+        position,
+    });
+    instance.open = None;
+    instance.failures = 0;
+    instance.last_failure = None;
+    instance.retry_at = None;
+}

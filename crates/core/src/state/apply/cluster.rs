@@ -1,0 +1,67 @@
+//! Folding the cluster's events: bootstrap, nodes, data keys, identities of nodes and administrators.
+//!
+//! It refuses to forget a node: removed ones stay as tombstones, so that no id recurs.
+
+use std::collections::BTreeMap;
+
+use crate::event::{Event, Identity};
+use crate::log::{Applied, Position};
+use crate::state::{IdentityState, Node, State};
+
+/// What state remembers of an identity.
+pub(super) fn remembered(identity: &Identity, position: Position) -> IdentityState {
+    IdentityState { serial: identity.serial, spki_hash: identity.spki_hash, not_after: identity.not_after, position }
+}
+
+impl State {
+    pub(super) fn apply_cluster(&mut self, applied: &Applied<'_>, event: &Event) {
+        let cluster = &mut self.cluster;
+        if let Some(revision) = applied.revision {
+            cluster.revision = revision;
+        }
+        match event {
+            Event::ClusterBootstrapped { cluster_id, epoch } => {
+                cluster.id = Some(*cluster_id);
+                cluster.epoch = *epoch;
+            }
+            Event::NodeJoined(record) => {
+                cluster.last_node_id = cluster.last_node_id.max(record.id);
+                let node = Node {
+                    record: (**record).clone(),
+                    wrapped: BTreeMap::new(),
+                    proved: None,
+                    identity: None,
+                    removed: false,
+                };
+                cluster.nodes.insert(record.id, node);
+            }
+            Event::DataKeyWrapped { node_id, data_key_id, wrapped } => {
+                cluster.data_key_id = cluster.data_key_id.max(*data_key_id);
+                if let Some(node) = cluster.nodes.get_mut(node_id) {
+                    node.wrapped.insert(*data_key_id, wrapped.clone());
+                }
+            }
+            Event::DataKeyProved { node_id, data_key_id } => {
+                if let Some(node) = cluster.nodes.get_mut(node_id) {
+                    node.proved = Some(*data_key_id);
+                }
+            }
+            Event::NodeRemoved { node_id } => {
+                if let Some(node) = cluster.nodes.get_mut(node_id) {
+                    node.removed = true;
+                    node.wrapped.clear();
+                    node.proved = None;
+                }
+            }
+            Event::NodeIdentityIssued { node_id, identity } => {
+                if let Some(node) = cluster.nodes.get_mut(node_id) {
+                    node.identity = Some(remembered(identity, applied.position));
+                }
+            }
+            Event::AdministratorIdentityIssued { name, identity } => {
+                cluster.administrators.insert(name.clone(), remembered(identity, applied.position));
+            }
+            _ => {}
+        }
+    }
+}
