@@ -1,1 +1,22 @@
-//! certwright-agent.
+//! The agent: private keys where they are used, certificates where they are served, and proof of both for the servers.
+//!
+//! It refuses to send a private key anywhere, to decide what should exist, and to replace a good pair by a worse one.
+
+mod agent;
+mod assignment;
+pub mod connect;
+pub mod context;
+pub mod failure;
+pub mod fault;
+pub mod join;
+pub mod plan;
+pub mod reload;
+pub mod served;
+pub mod session;
+pub mod sink;
+pub mod store;
+pub mod verify;
+
+pub use agent::{Agent, AgentError, AgentOptions};
+pub use connect::{ConnectError, Connector};
+pub use context::{Context, ContextError};

@@ -1,0 +1,272 @@
+//! The agent itself: one loop that owns everything it knows, and bounded work off the loop.
+//!
+//! It refuses to block the loop on a target, and to lose what it knows when it is killed.
+
+mod entry;
+mod identity;
+mod outbox;
+mod pump;
+mod recovery;
+mod results;
+mod scope;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certwright_core::ids::{InstanceId, TargetName};
+use certwright_core::spec::Labels;
+use certwright_core::time::Timestamp;
+use certwright_proto::agent::v1::AgentMessage;
+use certwright_seams::Seams;
+use certwright_seams::exec::compute;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::connect::{ConnectError, Connector};
+use crate::context::{Context, ContextError};
+use crate::fault::Fault;
+use crate::plan::Now;
+use crate::reload::{Hooks, ProcessHooks};
+use crate::session::{self, Greeting, IN_FLIGHT_MAX, SessionEvent};
+use crate::store::{Store, StoreError};
+use entry::Entry;
+use identity::IdentityKeeper;
+use outbox::Outbox;
+use work::{Finished, Progress, Worker};
+
+/// How often the loop looks at what is not settled: the resolution of retries, and how soon a corrected clock is noticed.
+const TICK: Duration = Duration::from_secs(1);
+/// Between heartbeats.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// Instances worked on at once; what waits for a served check costs little, disk work is bounded further inside.
+const TASKS_MAX: usize = 64;
+/// How long a stop waits for work under way and for reports to leave.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The context cannot be used.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How an agent runs.
+#[derive(Clone)]
+pub struct AgentOptions {
+    /// The context file; rewritten when the identity is renewed.
+    pub context_path: PathBuf,
+    /// Its state directory.
+    pub state_dir: PathBuf,
+    /// Its labels.
+    pub labels: Labels,
+    /// How hooks run.
+    pub hooks: Arc<dyn Hooks>,
+    /// What a test does at each step of a delivery.
+    pub fault: Fault,
+}
+
+impl AgentOptions {
+    /// Hooks as processes, no faults.
+    pub fn new(context_path: PathBuf, state_dir: PathBuf, labels: Labels) -> Self {
+        Self { context_path, state_dir, labels, hooks: Arc::new(ProcessHooks), fault: Fault::none() }
+    }
+}
+
+/// A running agent's knowledge. Everything else is on disk.
+pub struct Agent {
+    options: AgentOptions,
+    seams: Seams,
+    store: Arc<Store>,
+    connector: Connector,
+    worker: Arc<Worker>,
+    entries: BTreeMap<InstanceId, Entry>,
+    /// Instances to plan now.
+    ready: BTreeSet<InstanceId>,
+    /// Instances to look at again at the next tick.
+    unsettled: BTreeSet<InstanceId>,
+    /// Instances whose CSR is being made or waits for its answer; at most [`IN_FLIGHT_MAX`].
+    requesting: BTreeSet<InstanceId>,
+    /// Who writes which directory.
+    claims: BTreeMap<String, (InstanceId, TargetName)>,
+    outbox: Outbox,
+    /// Where messages go while a stream is open.
+    sender: Option<mpsc::Sender<AgentMessage>>,
+    /// Whether the server has welcomed this agent on the open stream.
+    welcomed: bool,
+    /// What a complete scope has named so far, while one comes in.
+    complete: Option<BTreeSet<InstanceId>>,
+    resume: watch::Sender<Option<String>>,
+    /// Whether the token in `resume` is not on disk yet.
+    resume_unsaved: bool,
+    identity: IdentityKeeper,
+    tasks: JoinSet<Finished>,
+    /// Whose task each is, for tasks that end without saying so.
+    running: BTreeMap<tokio::task::Id, Finished>,
+    progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
+    heartbeat_at: Duration,
+    /// Told once a session was welcomed, with the server's address.
+    ready_signal: watch::Sender<Option<String>>,
+}
+
+impl Agent {
+    /// Opens context and state directory and recovers what is there.
+    pub async fn new(options: AgentOptions, seams: Seams) -> Result<Self, AgentError> {
+        let (path, disk) = (options.context_path.clone(), seams.disk.clone());
+        let context = compute(&*seams.exec, "files", move || Context::load(&*disk, &path)).await?;
+        let connector = Connector::new(&context, &seams)?;
+        let (root, disk) = (options.state_dir.clone(), seams.disk.clone());
+        let store = Arc::new(compute(&*seams.exec, "files", move || Store::open(disk, &root)).await?);
+        let worker = Worker::new(&options, seams.clone(), store.clone());
+        let identity = IdentityKeeper::new(connector.identity().clone(), context, options.context_path.clone());
+        let mut agent = Self {
+            options,
+            store,
+            connector,
+            worker: Arc::new(worker),
+            entries: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            requesting: BTreeSet::new(),
+            claims: BTreeMap::new(),
+            outbox: Outbox::default(),
+            sender: None,
+            welcomed: false,
+            complete: None,
+            resume: watch::Sender::new(None),
+            resume_unsaved: false,
+            identity,
+            tasks: JoinSet::new(),
+            running: BTreeMap::new(),
+            progress: mpsc::channel(IN_FLIGHT_MAX),
+            heartbeat_at: Duration::ZERO,
+            ready_signal: watch::Sender::new(None),
+            seams,
+        };
+        agent.recover().await?;
+        Ok(agent)
+    }
+
+    /// Changes from `None` to the server's address when the first session is welcomed.
+    pub fn ready(&self) -> watch::Receiver<Option<String>> {
+        self.ready_signal.subscribe()
+    }
+
+    /// Runs until `shutdown`; then finishes what is under way within [`STOP_WAIT`].
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), AgentError> {
+        let greeting = Greeting { labels: self.options.labels.clone(), resume: self.resume.subscribe() };
+        let mut events = session::start(self.connector.clone(), greeting, self.seams.clone());
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.pump();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(progress) = self.progress.1.recv() => self.on_progress(progress).await,
+                Some(finished) = self.tasks.join_next_with_id() => self.on_finished(finished).await,
+                Some(event) = events.recv() => self.on_session(event).await,
+                permit = reserve(self.sender.as_ref()), if self.welcomed && self.outbox.has_unsent() => {
+                    match permit {
+                        Some(permit) => {
+                            if let Some(message) = self.outbox.next() { permit.send(message); }
+                        }
+                        None => self.sender = None,
+                    }
+                }
+                _ = tick.tick() => self.on_tick().await,
+            }
+        }
+        self.stop(events).await;
+        Ok(())
+    }
+
+    async fn on_session(&mut self, event: SessionEvent) {
+        match event {
+            SessionEvent::Up { server, sender } => {
+                self.sender = Some(sender);
+                self.identity.on_server(server);
+            }
+            SessionEvent::Message(message) => self.on_message(*message).await,
+            SessionEvent::Down => self.on_down(),
+        }
+    }
+
+    /// What was under way is unanswered: it is sent again in the next session.
+    fn on_down(&mut self) {
+        self.sender = None;
+        self.welcomed = false;
+        self.complete = None;
+        self.outbox.on_down();
+        self.identity.on_down();
+        for entry in self.entries.values_mut() {
+            entry.on_down();
+        }
+        let making = |instance: &InstanceId| self.entries.get(instance).is_some_and(Entry::is_making);
+        self.requesting.retain(making);
+    }
+
+    async fn on_tick(&mut self) {
+        self.ready.extend(std::mem::take(&mut self.unsettled));
+        if self.resume_unsaved {
+            self.save_resume().await;
+        }
+        if !self.welcomed {
+            return;
+        }
+        let now = self.now();
+        if now.monotonic >= self.heartbeat_at {
+            self.heartbeat_at = now.monotonic + HEARTBEAT_INTERVAL;
+            self.outbox.heartbeat(now.wall);
+        }
+        if let Some(message) = self.identity.due(now) {
+            self.outbox.identity(message);
+        }
+    }
+
+    /// Stops taking work, lets what is under way end, says what there is to say, and remembers where to go on.
+    async fn stop(mut self, mut events: mpsc::Receiver<SessionEvent>) {
+        let deadline = tokio::time::sleep(STOP_WAIT);
+        tokio::pin!(deadline);
+        while !(self.tasks.is_empty() && (!self.welcomed || self.outbox.is_empty())) {
+            tokio::select! {
+                biased;
+                () = &mut deadline => break,
+                Some(progress) = self.progress.1.recv() => self.on_progress(progress).await,
+                Some(finished) = self.tasks.join_next_with_id() => self.on_finished(finished).await,
+                Some(event) = events.recv() => self.on_session(event).await,
+                permit = reserve(self.sender.as_ref()), if self.welcomed && self.outbox.has_unsent() => {
+                    if let (Some(permit), Some(message)) = (permit, self.outbox.next()) { permit.send(message); }
+                }
+            }
+        }
+        self.save_resume().await;
+        tracing::info!("stopped");
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            wall: Timestamp::from_millis(self.seams.clock.wall_millis()),
+            monotonic: self.seams.clock.monotonic(),
+        }
+    }
+}
+
+/// Room for one message; `None` when the stream is gone.
+async fn reserve(sender: Option<&mpsc::Sender<AgentMessage>>) -> Option<mpsc::OwnedPermit<AgentMessage>> {
+    match sender {
+        Some(sender) => sender.clone().reserve_owned().await.ok(),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,78 @@
+//! One instance as the loop knows it: wish, what is here, and what is being done about it.
+//!
+//! It refuses DER: that is on disk, and a thousand instances must fit into little memory.
+
+use std::time::Duration;
+
+use certwright_core::ids::CertificateName;
+
+use crate::failure::Failure;
+use crate::plan::{Attempt, Held, Request, Wish};
+
+/// One instance.
+pub(super) struct Entry {
+    pub(super) certificate: CertificateName,
+    pub(super) wish: Wish,
+    pub(super) held: Held,
+    pub(super) request: Request,
+    /// Whether a delivery is under way.
+    pub(super) delivering: bool,
+    /// Share of the sum that a resume token belongs to.
+    pub(super) sum: u64,
+    /// W3C trace context of what made the servers speak of it last.
+    pub(super) traceparent: String,
+    /// The newest generation that this process has seen or found installed: only a newer one is news.
+    pub(super) known: u64,
+    /// When the newest generation came, by the monotonic clock.
+    pub(super) received_at: Duration,
+}
+
+impl Entry {
+    pub(super) fn new(certificate: CertificateName, wish: Wish, received_at: Duration) -> Self {
+        Self {
+            certificate,
+            wish,
+            held: Held::default(),
+            request: Request::Idle,
+            delivering: false,
+            sum: 0,
+            traceparent: String::new(),
+            known: 0,
+            received_at,
+        }
+    }
+
+    pub(super) fn issued_generation(&self) -> u64 {
+        self.wish.issued.as_ref().map_or(0, |issued| issued.generation)
+    }
+
+    /// The newest generation that is no news.
+    pub(super) fn known_generation(&self) -> u64 {
+        self.known
+    }
+
+    /// Whether a certificate of this generation answers the request that is under way.
+    pub(super) fn answered_by(&self, issued: u64) -> bool {
+        matches!(self.request, Request::Sent { generation, .. } if generation <= issued)
+    }
+
+    /// The issued generation is not what it should be: every target waits before it is tried again.
+    pub(super) fn on_unverified(&mut self, generation: u64, failure: &Failure, now: Duration) {
+        self.held.refused = Some((generation, failure.reason));
+        for target in &self.wish.targets {
+            let before = self.held.attempts.get(&target.name).copied();
+            self.held.attempts.insert(target.name.clone(), Attempt::after(before, generation, now));
+        }
+    }
+
+    pub(super) fn is_making(&self) -> bool {
+        self.request == Request::Making
+    }
+
+    /// A request on its way is sent again; a refusal stays one.
+    pub(super) fn on_down(&mut self) {
+        if matches!(self.request, Request::Sent { .. }) {
+            self.request = Request::Idle;
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The agent's own identity: renewed over the session when half of its life is over, taken into use without a restart.
+//!
+//! It refuses an identity that is not for its key or names another, and to ask again and again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certwright_core::spec::{KeyAlgorithm, KeyEncoding};
+use certwright_core::time::Timestamp;
+use certwright_core::x509::inspect::inspect;
+use certwright_core::x509::{Names, pem};
+use certwright_custody::LeafKey;
+use certwright_proto::agent::v1::{IdentityIssued, IdentityRenewal};
+use certwright_seams::Seams;
+use certwright_seams::exec::compute;
+use zeroize::Zeroizing;
+
+use crate::connect::IdentitySource;
+use crate::context::Context;
+use crate::plan::Now;
+
+/// Between two attempts; also what a lost answer costs.
+const ATTEMPT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Keeps the identity young.
+pub(super) struct IdentityKeeper {
+    source: Arc<IdentitySource>,
+    context: Context,
+    path: PathBuf,
+    /// The key whose certificate was asked for in this session.
+    pending: Option<LeafKey>,
+    not_before_next: Duration,
+    /// The servers' wall clock minus ours, in milliseconds: they judge the identity by theirs.
+    offset_millis: i64,
+    server: String,
+}
+
+impl IdentityKeeper {
+    pub(super) fn new(source: Arc<IdentitySource>, context: Context, path: PathBuf) -> Self {
+        Self {
+            source,
+            context,
+            path,
+            pending: None,
+            not_before_next: Duration::ZERO,
+            offset_millis: 0,
+            server: String::new(),
+        }
+    }
+
+    pub(super) fn on_server(&mut self, server: String) {
+        self.server = server;
+    }
+
+    /// The server of the open session.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub(super) fn on_welcome(&mut self, servers_clock: Option<Timestamp>, now: Now) {
+        if let Some(clock) = servers_clock {
+            self.offset_millis = clock.millis() as i64 - now.wall.millis() as i64;
+        }
+    }
+
+    pub(super) fn on_down(&mut self) {
+        self.pending = None;
+    }
+
+    /// The request for a new identity, when it is time.
+    pub(super) fn due(&mut self, now: Now) -> Option<IdentityRenewal> {
+        let (not_before, not_after) = self.source.dates()?;
+        let half = not_before.plus(not_after.since(not_before) / 2);
+        let servers_now = now.wall.millis().saturating_add_signed(self.offset_millis);
+        if servers_now < half.millis() || now.monotonic < self.not_before_next {
+            return None;
+        }
+        self.not_before_next = now.monotonic + ATTEMPT_INTERVAL.min(not_after.since(not_before) / 8);
+        match self.request() {
+            Ok(csr) => Some(IdentityRenewal { csr: csr.into() }),
+            Err(error) => {
+                tracing::error!(%error, "no key for a new identity could be made");
+                None
+            }
+        }
+    }
+
+    fn request(&mut self) -> Result<Vec<u8>, certwright_custody::CustodyError> {
+        let key = LeafKey::generate(KeyAlgorithm::EcdsaP256)?;
+        let name = self.context.actor.to_string();
+        let name = name.split_once('/').map_or(name.as_str(), |(_, name)| name).to_string();
+        let csr = key.request(&Names { common_name: Some(name), ..Names::default() })?;
+        self.pending = Some(key);
+        Ok(csr)
+    }
+
+    /// The servers answered.
+    pub(super) async fn on_issued(&mut self, issued: IdentityIssued, now: Now, seams: &Seams) {
+        let Some(key) = self.pending.take() else { return };
+        if !issued.reason.is_empty() {
+            tracing::error!(reason = issued.reason, message = issued.message, "no new identity");
+            return;
+        }
+        match self.adopt(&issued, &key, now, seams).await {
+            Ok(not_after) => tracing::info!(%not_after, "identity renewed"),
+            Err(cause) => tracing::error!(cause, "the new identity cannot be used; the old one stays"),
+        }
+    }
+
+    async fn adopt(
+        &mut self,
+        issued: &IdentityIssued,
+        key: &LeafKey,
+        now: Now,
+        seams: &Seams,
+    ) -> Result<Timestamp, String> {
+        let certificate = inspect(&issued.certificate).map_err(|rejection| rejection.to_string())?;
+        if certificate.spki_hash != key.spki_hash() {
+            return Err("it is not for our key".to_string());
+        }
+        let named = certificate.names.uris.iter().find_map(|uri| certwright_proto::identity::parse_uri(uri));
+        if named != Some((self.context.cluster_id, self.context.actor.clone())) {
+            return Err("it names another agent or cluster".to_string());
+        }
+        let root = self.context.root()?;
+        let intermediates = issued.chain.iter().filter(|der| der.as_ref() != root.as_ref());
+        let intermediates = intermediates.map(|der| pem::certificate(der));
+        let next = Context {
+            cluster_id: self.context.cluster_id,
+            actor: self.context.actor.clone(),
+            servers: self.context.servers.clone(),
+            ca_pem: self.context.ca_pem.clone(),
+            certificate_pem: std::iter::once(pem::certificate(&issued.certificate)).chain(intermediates).collect(),
+            key_pem: key.to_pem(KeyEncoding::Pkcs8).map_err(|error| error.to_string())?,
+        };
+        // Durable before it is used: a server may refuse the old one once it has seen the new.
+        let (octets, path, disk): (Zeroizing<Vec<u8>>, _, _) = (next.format(), self.path.clone(), seams.disk.clone());
+        compute(&*seams.exec, "files", move || disk.write_atomic(&path, &octets, 0o600))
+            .await
+            .map_err(|error| format!("{}: {error}", self.path.display()))?;
+        self.source.replace(&next)?;
+        self.context = next;
+        self.not_before_next = now.monotonic;
+        Ok(certificate.not_after)
+    }
+}

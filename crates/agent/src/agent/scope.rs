@@ -1,0 +1,171 @@
+//! What servers say: the scope comes in, changes, and leaves; answers and acknowledgements find their questions.
+//!
+//! It refuses to forget what a complete scope does not name before that scope has come to its end.
+
+use std::collections::BTreeSet;
+
+use certwright_core::event::Stage;
+use certwright_core::ids::InstanceId;
+use certwright_proto::agent::v1::server_message::Kind;
+use certwright_proto::agent::v1::{Assignment, Bookmark, CsrAnswer, ServerMessage, Welcome};
+use certwright_proto::api::{names, values};
+use certwright_seams::exec::compute;
+
+use super::Agent;
+use super::entry::Entry;
+use crate::assignment::Told;
+use crate::fault::WriteStep;
+use crate::plan::Request;
+
+impl Agent {
+    /// One message of the session.
+    pub(super) async fn on_message(&mut self, message: ServerMessage) {
+        match message.kind {
+            Some(Kind::Welcome(welcome)) => self.on_welcome(&welcome),
+            Some(Kind::Assignment(assignment)) => self.on_assignment(assignment, message.traceparent).await,
+            Some(Kind::Gone(gone)) => {
+                if let Some(instance) = InstanceId::parse(&gone.instance) {
+                    self.forget(instance).await;
+                }
+            }
+            Some(Kind::Bookmark(bookmark)) => self.on_bookmark(bookmark).await,
+            Some(Kind::CsrAnswer(answer)) => self.on_csr_answer(&answer),
+            Some(Kind::ReportAck(acknowledged)) => self.on_acknowledged(acknowledged.id).await,
+            Some(Kind::Identity(issued)) => {
+                let now = self.now();
+                self.identity.on_issued(issued, now, &self.seams).await;
+            }
+            // Draining ends the stream before it gets here; heartbeats only prove that the stream lives.
+            Some(Kind::Draining(_) | Kind::Heartbeat(_)) | None => {}
+        }
+    }
+
+    fn on_welcome(&mut self, welcome: &Welcome) {
+        self.welcomed = true;
+        self.complete = welcome.complete.then(BTreeSet::new);
+        let clock = welcome.clock.as_ref().and_then(|clock| values::moment_from_message("clock", clock).ok());
+        let now = self.now();
+        self.identity.on_welcome(clock, now);
+        self.heartbeat_at = now.monotonic;
+        let server = self.identity.server().to_string();
+        tracing::info!(server = welcome.server, address = server, complete = welcome.complete, "welcomed");
+        self.ready_signal.send_if_modified(|ready| {
+            let first = ready.is_none();
+            *ready = Some(server);
+            first
+        });
+        self.ready.extend(std::mem::take(&mut self.unsettled));
+    }
+
+    async fn on_assignment(&mut self, assignment: Assignment, traceparent: String) {
+        let told = match Told::parse(assignment.clone()) {
+            Ok(told) => told,
+            Err(cause) => {
+                tracing::error!(instance = assignment.instance, cause, "an assignment makes no sense");
+                return;
+            }
+        };
+        let Ok(certificate) = names::certificate(&told.certificate) else { return };
+        let instance = told.instance;
+        if let Some(named) = &mut self.complete {
+            named.insert(instance);
+        }
+        let store = self.store.clone();
+        let stored = compute(&*self.seams.exec, "files", move || store.save_assignment(instance, &assignment)).await;
+        let sum = match stored {
+            Ok(sum) => sum,
+            Err(error) => {
+                // Without it on disk nothing can be done about it; the complete scope brings it again.
+                tracing::error!(%instance, %error, "the state directory cannot be written");
+                self.resume.send_replace(None);
+                0
+            }
+        };
+        self.worker.fault.at(WriteStep::AssignmentStored);
+        let now = self.now();
+        let entry = self.entries.entry(instance).or_insert_with(|| Entry::new(certificate, told.wish(), now.monotonic));
+        let before = entry.known_generation();
+        entry.wish = told.wish();
+        entry.sum = sum;
+        if !traceparent.is_empty() {
+            entry.traceparent = traceparent;
+        }
+        let generation = entry.issued_generation();
+        let answered = entry.answered_by(generation);
+        if answered {
+            entry.request = Request::Idle;
+        }
+        if generation > before {
+            entry.known = generation;
+            entry.received_at = now.monotonic;
+            self.report(instance, generation, None, Stage::Received, None);
+        }
+        if answered {
+            self.free_request(instance);
+        }
+        self.release_claims(instance);
+        self.ready.insert(instance);
+    }
+
+    /// Directories that the instance's targets no longer name are free for others.
+    fn release_claims(&mut self, instance: InstanceId) {
+        let Some(entry) = self.entries.get(&instance) else { return };
+        let named = |directory: &String| {
+            entry.wish.targets.iter().any(|target| target.directory.as_ref() == Some(directory))
+        };
+        self.claims.retain(|directory, (holder, _)| *holder != instance || named(directory));
+    }
+
+    /// The instance left the scope: its files stay, its management ends.
+    async fn forget(&mut self, instance: InstanceId) {
+        let Some(entry) = self.entries.remove(&instance) else { return };
+        tracing::info!(certificate = %entry.certificate, %instance, "left the scope; its files stay");
+        self.claims.retain(|_, (holder, _)| *holder != instance);
+        self.outbox.forget(instance);
+        self.free_request(instance);
+        let store = self.store.clone();
+        if let Err(error) = compute(&*self.seams.exec, "files", move || store.remove_instance(instance)).await {
+            tracing::error!(%instance, %error, "the state directory cannot be written");
+        }
+        // Whoever waits for one of its directories may go on.
+        self.ready.extend(self.unsettled.iter().copied());
+    }
+
+    async fn on_bookmark(&mut self, bookmark: Bookmark) {
+        if bookmark.complete
+            && let Some(named) = self.complete.take()
+        {
+            let gone: Vec<InstanceId> = self.entries.keys().filter(|known| !named.contains(known)).copied().collect();
+            for instance in gone {
+                self.forget(instance).await;
+            }
+        }
+        let Some(token) = bookmark.token else { return };
+        if self.complete.is_none() && self.resume.borrow().as_ref() != Some(&token.value) {
+            self.resume.send_replace(Some(token.value));
+            self.resume_unsaved = true;
+        }
+    }
+
+    fn on_csr_answer(&mut self, answer: &CsrAnswer) {
+        if answer.reason.is_empty() {
+            return; // The certificate itself comes as an assignment.
+        }
+        let Some(instance) = InstanceId::parse(&answer.instance) else { return };
+        tracing::warn!(%instance, generation = answer.generation, reason = answer.reason, message = answer.message,
+            "the servers refused a request");
+        let retry_after = values::span_from_optional("retry_after", answer.retry_after.as_ref()).ok().flatten();
+        self.on_refused(instance, answer.generation, retry_after);
+    }
+
+    /// Stores where to go on.
+    pub(super) async fn save_resume(&mut self) {
+        let Some(token) = self.resume.borrow().clone() else { return };
+        let sum = self.entries.values().fold(0u64, |sum, entry| sum.wrapping_add(entry.sum));
+        let store = self.store.clone();
+        match compute(&*self.seams.exec, "files", move || store.save_resume(&token, sum)).await {
+            Ok(()) => self.resume_unsaved = false,
+            Err(error) => tracing::error!(%error, "the state directory cannot be written"),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Whether an issued certificate may replace what is there: key, chain, dates, names.
+//!
+//! It refuses to repair anything and to trust a certificate because a server sent it.
+
+use certwright_core::spec::CertificateSpec;
+use certwright_core::time::Timestamp;
+use certwright_core::x509::inspect::{ChainError, Inspected, inspect, verify_chain};
+use certwright_core::x509::names::Names;
+use certwright_proto::agent::v1::Issued;
+
+use crate::failure::{Failure, FailureReason};
+
+/// A certificate that belongs to a key, chains to its root, is valid now and says what was asked for.
+/// Only [`verify`] makes one.
+pub struct VerifiedPair<'a> {
+    issued: &'a Issued,
+    inspected: Inspected,
+}
+
+impl VerifiedPair<'_> {
+    /// The certificate with its chain.
+    pub fn issued(&self) -> &Issued {
+        self.issued
+    }
+
+    /// What the certificate says.
+    pub fn inspected(&self) -> &Inspected {
+        &self.inspected
+    }
+}
+
+/// Verifies an issued certificate against the key that the agent made (SHA-256 of its SubjectPublicKeyInfo), the names
+/// that were asked for and the agent's clock.
+pub fn verify<'a>(
+    issued: &'a Issued,
+    spec: &CertificateSpec,
+    spki_hash: [u8; 32],
+    now: Timestamp,
+) -> Result<VerifiedPair<'a>, Failure> {
+    let broken = |cause: String| Failure::new(FailureReason::ChainBroken, cause);
+    let inspected = inspect(&issued.certificate).map_err(|rejection| broken(rejection.to_string()))?;
+    if inspected.spki_hash != spki_hash {
+        let message = format!("{} is not for the key of generation {}", inspected.serial, issued.generation);
+        return Err(Failure::new(FailureReason::KeyMismatch, message));
+    }
+    if inspected.serial != issued.serial {
+        return Err(broken(format!("the certificate's serial is {}, not {}", inspected.serial, issued.serial)));
+    }
+    let intermediates: Vec<Vec<u8>> = issued.intermediates.iter().map(|der| der.to_vec()).collect();
+    let root = [issued.root.to_vec()];
+    verify_chain(&issued.certificate, &intermediates, &root, now).map_err(|error| match error {
+        ChainError::NotYetValid { .. } => Failure::new(FailureReason::NotYetValid, error),
+        ChainError::Expired { .. } => Failure::new(FailureReason::Expired, error),
+        error => broken(error.to_string()),
+    })?;
+    check_names(spec, &inspected.names)?;
+    Ok(VerifiedPair { issued, inspected })
+}
+
+/// Every name asked for is there, and no other.
+fn check_names(spec: &CertificateSpec, certified: &Names) -> Result<(), Failure> {
+    let wanted = wanted(spec).normalized();
+    let certified = certified.clone().normalized();
+    let mismatch = |kind: &str, wanted: String, certified: String| {
+        Err(Failure::new(FailureReason::NamesMismatch, format!("{kind}: asked for {wanted}, certified {certified}")))
+    };
+    if wanted.common_name.is_some() && wanted.common_name != certified.common_name {
+        return mismatch("common name", format!("{:?}", wanted.common_name), format!("{:?}", certified.common_name));
+    }
+    fn sorted<T: Ord + Clone>(list: &[T]) -> Vec<T> {
+        let mut list = list.to_vec();
+        list.sort();
+        list
+    }
+    if sorted(&wanted.dns_names) != sorted(&certified.dns_names) {
+        return mismatch("DNS names", wanted.dns_names.join(","), certified.dns_names.join(","));
+    }
+    if sorted(&wanted.ip_addresses) != sorted(&certified.ip_addresses) {
+        let text = |list: &[std::net::IpAddr]| format!("{list:?}");
+        return mismatch("IP addresses", text(&wanted.ip_addresses), text(&certified.ip_addresses));
+    }
+    if sorted(&wanted.uris) != sorted(&certified.uris) {
+        return mismatch("URIs", wanted.uris.join(","), certified.uris.join(","));
+    }
+    if sorted(&wanted.email_addresses) != sorted(&certified.email_addresses) {
+        return mismatch("e-mail addresses", wanted.email_addresses.join(","), certified.email_addresses.join(","));
+    }
+    Ok(())
+}
+
+/// The names that a specification asks for.
+pub(crate) fn wanted(spec: &CertificateSpec) -> Names {
+    Names {
+        common_name: spec.common_name.clone(),
+        dns_names: spec.dns_names.clone(),
+        ip_addresses: spec.ip_addresses.clone(),
+        uris: spec.uris.clone(),
+        email_addresses: spec.email_addresses.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
