@@ -1,0 +1,219 @@
+//! Admission: takes servers that joined into the cluster, step by step, and those that were removed out of it.
+//!
+//! It refuses a vote to a server that has not proved that it can open the data key: as leader it could sign nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use certwright_core::command::Command;
+use certwright_core::event::NodeRecord;
+use certwright_core::ids::NodeId;
+use certwright_core::log::Trace;
+use certwright_core::state::{Cluster, Node};
+use certwright_core::{Reason, Rejection};
+use certwright_custody::CustodyError;
+use certwright_proto::internal::v1 as wire;
+use certwright_raft::{Member, Members, MembershipError};
+
+use crate::session::{Session, Tools};
+
+/// First and longest wait before a step that failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// Longest wait for another server's proof.
+const PROVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between looks at the membership when nothing changes.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How far behind a learner may be and still be given a vote: less than it applies in a heartbeat.
+const CAUGHT_UP_ENTRIES: u64 = 128;
+
+/// What has to be done next for one server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Receives the log from now on.
+    Learn(Member),
+    /// Gets the data key, wrapped to its own key.
+    Wrap(NodeId),
+    /// Shows that it can open it.
+    Prove(NodeId),
+    /// Votes.
+    Promote(NodeId),
+    /// Is no longer a member.
+    Remove(NodeId),
+}
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error("{0}")]
+    Refused(#[from] Rejection),
+    #[error("{0}")]
+    Membership(#[from] MembershipError),
+    #[error("{0}")]
+    Custody(#[from] CustodyError),
+    #[error("it does not answer: {0}")]
+    Unreachable(String),
+    #[error("it has not caught up")]
+    Behind,
+    #[error("its proof is wrong")]
+    Disproved,
+}
+
+/// Runs until the term is over.
+pub(crate) async fn run(session: Arc<Session>) {
+    let mut applied = session.tools.log.applied();
+    let mut wait = RETRY.0;
+    let mut seen = None;
+    loop {
+        let revision = session.tools.log.read(|view| view.state.cluster.revision);
+        let pause = match round(&session).await {
+            Some(()) => {
+                wait = RETRY.0;
+                LOOK_EVERY
+            }
+            None => {
+                wait = (wait * 2).min(RETRY.1);
+                wait
+            }
+        };
+        if seen.replace(revision) != Some(revision) {
+            wait = RETRY.0;
+        }
+        let changed = async {
+            loop {
+                if applied.changed().await.is_err() {
+                    return;
+                }
+                if session.tools.log.read(|view| view.state.cluster.revision) != revision {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = changed => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Takes every server one step further, again and again, until nothing is left to do; `None` when a step failed.
+async fn round(session: &Session) -> Option<()> {
+    loop {
+        let members = session.tools.log.status().members;
+        let me = session.tools.node_id;
+        let steps = session.tools.log.read(|view| steps(&view.state.cluster, &members, me));
+        if steps.is_empty() {
+            return Some(());
+        }
+        let mut failed = false;
+        for step in steps {
+            if let Err(obstacle) = take(session, &step).await {
+                failed = true;
+                tracing::info!(?step, "a server is not admitted yet: {obstacle}");
+            } else {
+                tracing::info!(?step, "admission");
+            }
+        }
+        if failed {
+            return None;
+        }
+    }
+}
+
+/// The next step of every server that is not where it should be.
+pub(crate) fn steps(cluster: &Cluster, members: &Members, me: NodeId) -> Vec<Step> {
+    cluster.nodes.iter().filter_map(|(id, node)| step(cluster, members, me, *id, node)).collect()
+}
+
+fn step(cluster: &Cluster, members: &Members, me: NodeId, id: NodeId, node: &Node) -> Option<Step> {
+    let among = |members: &[Member]| members.iter().any(|member| member.node_id == id);
+    let (votes, learns) = (among(&members.voters), among(&members.learners));
+    if node.removed {
+        // A leader does not remove itself: it would lose the answer. The next one does it.
+        return ((votes || learns) && id != me).then_some(Step::Remove(id));
+    }
+    if !votes && !learns {
+        return Some(Step::Learn(member(&node.record)));
+    }
+    if !node.wrapped.contains_key(&cluster.data_key_id) {
+        return Some(Step::Wrap(id));
+    }
+    if node.proved != Some(cluster.data_key_id) {
+        return Some(Step::Prove(id));
+    }
+    (!votes).then_some(Step::Promote(id))
+}
+
+fn member(record: &NodeRecord) -> Member {
+    Member { node_id: record.id, address: record.raft_address.clone(), spki_hash: record.spki_hash }
+}
+
+async fn take(session: &Session, step: &Step) -> Result<(), Obstacle> {
+    let log = &session.tools.log;
+    match step {
+        Step::Learn(member) => Ok(log.add_learner(member.clone()).await?),
+        Step::Wrap(id) => wrap(session, *id).await,
+        Step::Prove(id) => prove(session, *id).await,
+        Step::Promote(id) => Ok(log.promote(*id).await?),
+        Step::Remove(id) => Ok(log.remove(*id).await?),
+    }
+}
+
+async fn wrap(session: &Session, id: NodeId) -> Result<(), Obstacle> {
+    let custody = &session.tools.custody;
+    let (data_key_id, wrapped) = session.tools.log.read(|view| {
+        let cluster = &view.state.cluster;
+        let (cluster_id, node) = cluster.id.zip(cluster.nodes.get(&id)).ok_or_else(missing)?;
+        let wrapped = custody.wrap_for(cluster_id, id, &node.record.hpke_public)?;
+        Ok::<_, Obstacle>((cluster.data_key_id, wrapped))
+    })?;
+    let command = Command::WrapDataKey { node_id: id, data_key_id, wrapped };
+    session.act(Trace::default(), command).await?;
+    Ok(())
+}
+
+async fn prove(session: &Session, id: NodeId) -> Result<(), Obstacle> {
+    let data_key_id = session.tools.log.read(|view| view.state.cluster.data_key_id);
+    if id != session.tools.node_id {
+        is_caught_up(session, id).await?;
+        let challenge: [u8; 32] = session.tools.draw();
+        let proof = ask_for_proof(&session.tools, id, data_key_id, challenge).await?;
+        if !session.tools.custody.proved(&challenge, &proof)? {
+            return Err(Obstacle::Disproved);
+        }
+    }
+    let command = Command::ProveDataKey { node_id: id, data_key_id };
+    session.act(Trace::default(), command).await?;
+    Ok(())
+}
+
+/// Whether a learner has applied nearly all that this server has.
+async fn is_caught_up(session: &Session, id: NodeId) -> Result<(), Obstacle> {
+    let ours = session.tools.log.status().applied_index;
+    let mut peer = peer(&session.tools, id)?;
+    let status = tokio::time::timeout(PROVE_TIMEOUT, peer.get_status(wire::StatusRequest {})).await;
+    let status = status.map_err(|_| Obstacle::Unreachable("no answer in time".into()))?;
+    let theirs =
+        status.map_err(|status| Obstacle::Unreachable(status.message().to_owned()))?.into_inner().applied_index;
+    if theirs.saturating_add(CAUGHT_UP_ENTRIES) >= ours { Ok(()) } else { Err(Obstacle::Behind) }
+}
+
+async fn ask_for_proof(tools: &Tools, id: NodeId, data_key_id: u64, challenge: [u8; 32]) -> Result<Vec<u8>, Obstacle> {
+    let request = wire::ProveDataKeyRequest { data_key_id, challenge: challenge.to_vec().into() };
+    let mut peer = peer(tools, id)?;
+    let answer = tokio::time::timeout(PROVE_TIMEOUT, peer.prove_data_key(request)).await;
+    let answer = answer.map_err(|_| Obstacle::Unreachable("no answer in time".into()))?;
+    Ok(answer.map_err(|status| Obstacle::Unreachable(status.message().to_owned()))?.into_inner().proof.to_vec())
+}
+
+fn peer(tools: &Tools, id: NodeId) -> Result<wire::peer_client::PeerClient<tonic::transport::Channel>, Obstacle> {
+    let channel = tools.log.peer_channel(id).ok_or_else(|| Obstacle::Unreachable("it is no member".into()))?;
+    Ok(wire::peer_client::PeerClient::new(channel))
+}
+
+fn missing() -> Obstacle {
+    Obstacle::Refused(Rejection::new(Reason::NotReady, "the cluster has not been bootstrapped"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! The handle of the leader's work, held by every door of every server.
+//!
+//! It refuses to forward: where this server does not lead, the answer is `NOT_LEADER`, and the doors find the leader.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certwright_core::command::Command;
+use certwright_core::event::{Delivered, TokenGrant};
+use certwright_core::ids::{Actor, AuthorityName, CertificateName};
+use certwright_core::spec::AuthoritySpec;
+use certwright_core::{Reason, Rejection, State};
+use certwright_custody::{NodeSeal, SealedCustody};
+use certwright_raft::Log;
+use certwright_seams::Seams;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::leader::{self, Current};
+use crate::metrics::Metrics;
+use crate::order::{
+    AgentJoin, Bootstrap, BootstrapAnswer, Call, CsrSubmission, IdentityAnswer, IssueOrder, IssuedAnswer, NewToken,
+    NodeAnswer, NodeJoin, Outcome,
+};
+use crate::session::{Session, Tools, not_leader};
+use crate::{authorities, direct, identities, stored, tokens};
+
+/// How long a bootstrap waits for the first server to lead itself.
+const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How the leader's work is started.
+#[derive(Clone, Default)]
+pub struct ControlOptions {
+    /// Where metrics are registered.
+    pub registry: prometheus::Registry,
+}
+
+/// The handle; clones share it.
+#[derive(Clone)]
+pub struct Control {
+    tools: Arc<Tools>,
+    current: Arc<Current>,
+    stopped: CancellationToken,
+}
+
+impl Control {
+    /// Follows the log's leadership from now on: on this server's terms it opens the keys and starts the sequencer, the
+    /// scheduler and the admission of servers, and stops and locks them when a term ends.
+    pub fn start(
+        log: Log<State>,
+        custody: Arc<SealedCustody>,
+        seal: Arc<NodeSeal>,
+        seams: Seams,
+        options: ControlOptions,
+    ) -> Self {
+        let metrics = Metrics::register(&options.registry, &log);
+        let node_id = log.status().node_id;
+        let tools = Arc::new(Tools { node_id, log, custody, seal, seams, metrics });
+        let current = Arc::new(watch::Sender::new(None));
+        let stopped = CancellationToken::new();
+        tokio::spawn(leader::follow(tools.clone(), current.clone(), stopped.clone()));
+        Self { tools, current, stopped }
+    }
+
+    /// Stops: what is queued is answered `NOT_LEADER`, what is in flight is waited for by its callers, keys are locked.
+    pub fn stop(&self) {
+        self.stopped.cancel();
+    }
+
+    /// Whether this server leads and can sign.
+    pub fn is_leading(&self) -> bool {
+        self.current.borrow().is_some()
+    }
+
+    /// Resolves when this server leads and can sign.
+    pub async fn leading(&self) {
+        // The sender is held by this very handle: it is not closed while we wait.
+        let _ = self.current.subscribe().wait_for(Option::is_some).await;
+    }
+
+    fn session(&self) -> Result<Arc<Session>, Rejection> {
+        self.current.borrow().clone().ok_or_else(not_leader)
+    }
+
+    async fn lead<T, W: Future<Output = Result<T, Rejection>>>(
+        &self,
+        work: impl FnOnce(Arc<Session>) -> W,
+    ) -> Result<T, Rejection> {
+        let session = self.session()?;
+        work(session).await
+    }
+
+    /// Decides and appends one command; answers when it is applied here.
+    pub async fn execute(&self, call: Call, command: Command) -> Result<Outcome, Rejection> {
+        self.lead(|session| async move { session.execute(call, command).await }).await
+    }
+
+    /// Signs one request without stored intent; answers when the certificate is in the log of a majority.
+    pub async fn issue(&self, call: Call, order: IssueOrder) -> Result<IssuedAnswer, Rejection> {
+        self.lead(|session| async move { direct::issue(&session, call, order).await }).await
+    }
+
+    /// Answers an open issuance with an agent's request. Idempotent by instance, generation and key.
+    pub async fn submit_csr(&self, call: Call, submission: CsrSubmission) -> Result<Outcome, Rejection> {
+        self.lead(|session| async move { stored::submit(&session, call, submission).await }).await
+    }
+
+    /// Records what the calling agent proved about its targets.
+    pub async fn report(
+        &self,
+        call: Call,
+        deliveries: Vec<(CertificateName, Delivered)>,
+    ) -> Result<Outcome, Rejection> {
+        let Actor::Agent(agent) = call.actor.clone() else {
+            return Err(Rejection::new(Reason::PermissionDenied, format!("{} delivers nothing", call.actor)));
+        };
+        self.execute(call, Command::RecordDeliveries { agent, deliveries }).await
+    }
+
+    /// Registers an agent that shows a token, and gives it its first identity.
+    pub async fn admit_agent(&self, call: Call, join: AgentJoin) -> Result<IdentityAnswer, Rejection> {
+        self.lead(|session| async move { identities::admit_agent(&session, call, join).await }).await
+    }
+
+    /// Registers a server that shows a token, and gives it its id and identity. It becomes a learner, gets the data
+    /// key, proves that it can open it and votes, in its own time.
+    pub async fn admit_node(&self, call: Call, join: NodeJoin) -> Result<NodeAnswer, Rejection> {
+        self.lead(|session| async move { identities::admit_node(&session, call, join).await }).await
+    }
+
+    /// A new identity for the calling agent or administrator.
+    pub async fn renew_identity(&self, call: Call, csr: Vec<u8>) -> Result<IdentityAnswer, Rejection> {
+        self.lead(|session| async move { identities::renew(&session, call, csr).await }).await
+    }
+
+    /// Makes a CA key pair and its certificate.
+    pub async fn create_authority(
+        &self,
+        call: Call,
+        name: AuthorityName,
+        spec: AuthoritySpec,
+    ) -> Result<Outcome, Rejection> {
+        self.lead(|session| async move { authorities::create(&session, call, name, spec).await }).await
+    }
+
+    /// Makes a join token; 15 minutes long when no duration is given.
+    pub async fn create_token(
+        &self,
+        call: Call,
+        grant: TokenGrant,
+        duration: Option<Duration>,
+    ) -> Result<NewToken, Rejection> {
+        self.lead(|session| async move { tokens::create(&session, call, grant, duration).await }).await
+    }
+
+    /// Makes the cluster: itself, its data key, its system authority, the first server's and administrator's identity.
+    /// Waits until this server leads. Whatever an earlier attempt did is kept.
+    pub async fn bootstrap(&self, order: Bootstrap) -> Result<BootstrapAnswer, Rejection> {
+        let patience = tokio::time::timeout(BOOTSTRAP_PATIENCE, self.leading()).await;
+        patience.map_err(|_| Rejection::new(Reason::NoLeader, "this server did not become leader of itself"))?;
+        self.lead(|session| async move { identities::bootstrap(&session, order).await }).await
+    }
+
+    /// The log that the work is done on.
+    pub fn log(&self) -> &Log<State> {
+        &self.tools.log
+    }
+}

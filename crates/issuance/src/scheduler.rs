@@ -1,0 +1,108 @@
+//! The scheduler: opens issuances when they are due, least life left first, at a bounded pace.
+//!
+//! It refuses to scan: it asks state's index for what is due, and sleeps until the next moment or the next change.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certwright_core::command::Command;
+use certwright_core::ids::{CertificateName, InstanceId};
+use certwright_core::log::Trace;
+use certwright_core::state::{Due, State};
+use certwright_core::{Reason, Rejection};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use crate::session::Session;
+
+/// Issuances being opened at once: what a round trip holds at the pace below.
+const IN_FLIGHT_MAX: usize = 64;
+/// Between two looks at what is due; with `IN_FLIGHT_MAX` it bounds the pace to 3,200 a second, above what agents answer.
+const PACE: Duration = Duration::from_millis(20);
+/// Longest sleep: the wall clock may have jumped meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// Rest after a refusal, so that one certificate that cannot be opened does not keep the scheduler busy.
+const REST: Duration = Duration::from_secs(2);
+
+/// What is being done, so that it is not begun twice.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    Open(InstanceId),
+    Reconcile(CertificateName),
+}
+
+type Pending = Pin<Box<dyn Future<Output = Work> + Send>>;
+
+/// Runs until the term is over.
+pub(crate) async fn run(session: Arc<Session>) {
+    let mut applied = session.tools.log.applied();
+    let mut under_way: FuturesUnordered<Pending> = FuturesUnordered::new();
+    let mut begun = BTreeSet::new();
+    loop {
+        applied.mark_unchanged();
+        let wait = begin(&session, &mut begun, &under_way);
+        tokio::time::sleep(PACE).await;
+        tokio::select! {
+            biased;
+            Some(done) = under_way.next(), if !under_way.is_empty() => {
+                begun.remove(&done);
+                while let Some(Some(done)) = futures_util::FutureExt::now_or_never(under_way.next()) {
+                    begun.remove(&done);
+                }
+            }
+            changed = applied.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Begins what is due and fits; answers how long nothing else can become due.
+fn begin(session: &Arc<Session>, begun: &mut BTreeSet<Work>, under_way: &FuturesUnordered<Pending>) -> Duration {
+    let room = IN_FLIGHT_MAX.saturating_sub(under_way.len());
+    let limit = room + begun.len();
+    let (now, due, next) = session.tools.log.read(|view| {
+        let now = session.tools.now(view);
+        let due = view.state.due(now, limit).into_iter().filter_map(|due| open(view.state, due));
+        (now, due.collect::<Vec<_>>(), view.state.next_due())
+    });
+    session.tools.metrics.due.set(i64::try_from(due.len()).unwrap_or(i64::MAX));
+    for (work, command) in due {
+        if under_way.len() >= IN_FLIGHT_MAX {
+            return Duration::ZERO;
+        }
+        if begun.insert(work.clone()) {
+            under_way.push(Box::pin(carry_out(session.clone(), work, command)));
+        }
+    }
+    next.map_or(SLEEP_MAX, |next| next.since(now)).min(SLEEP_MAX)
+}
+
+/// The command that opens the next generation of a due instance.
+fn open(state: &State, (_, certificate, instance, trigger): Due) -> Option<(Work, Command)> {
+    let current = state.certificates.get(&certificate)?.instance(instance)?.current;
+    let generation = current.map_or(1, |current| current.generation + 1);
+    Some((Work::Open(instance), Command::OpenIssuance { certificate, instance, generation, trigger }))
+}
+
+async fn carry_out(session: Arc<Session>, work: Work, command: Command) -> Work {
+    if let Err(rejection) = session.act(Trace::default(), command).await {
+        report(&rejection);
+        tokio::time::sleep(REST).await;
+    }
+    work
+}
+
+fn report(rejection: &Rejection) {
+    match rejection.reason {
+        // Somebody was quicker, or the term ends.
+        Reason::NotLeader | Reason::Moved | Reason::NotFound | Reason::GenerationConflict => {}
+        reason => tracing::warn!(reason = reason.code(), "a due issuance was not opened: {rejection}"),
+    }
+}
