@@ -40,6 +40,12 @@ pub trait Custody: Send + Sync + 'static {
     /// sha256WithRSAEncryption for RSA.
     fn sign(&self, key: KeyRef, message: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, CustodyError>>;
 
+    /// The same at once, for callers that are on a worker already and save the way to another one; `None` when the key
+    /// is not here and has to be asked of with [`Custody::sign`].
+    fn sign_here(&self, _key: &KeyRef, _message: &[u8]) -> Option<Result<Vec<u8>, CustodyError>> {
+        None
+    }
+
     /// Drops and wipes everything that is open. Signatures under way come out as `Locked`.
     fn lock(&self);
 }
@@ -128,6 +134,16 @@ impl Custody for SealedCustody {
 
     fn sign(&self, key: KeyRef, message: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, CustodyError>> {
         Box::pin(self.on_pool(move |open| open.key(&key)?.sign(&message)))
+    }
+
+    fn sign_here(&self, key: &KeyRef, message: &[u8]) -> Option<Result<Vec<u8>, CustodyError>> {
+        let sign = || {
+            let open = self.opened()?;
+            let signature = open.key(key)?.sign(message)?;
+            let still_open = guard(&self.open).as_ref().is_some_and(|now| Arc::ptr_eq(now, &open));
+            if still_open { Ok(signature) } else { Err(CustodyError::Locked) }
+        };
+        Some(sign())
     }
 
     fn lock(&self) {
