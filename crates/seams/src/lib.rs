@@ -13,6 +13,7 @@ pub mod disk;
 pub mod entropy;
 pub mod exec;
 pub mod net;
+pub mod sim;
 
 pub use clock::Clock;
 pub use disk::Disk;

@@ -1,7 +1,7 @@
 //! The machine's file system: fdatasync, fallocate, flock, directory fsync; descriptors are closed on exec.
 //!
 //! It refuses caching and retrying: a failed sync is reported once and never tried again.
-#![allow(clippy::disallowed_methods, reason = "the one module that touches files")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the one module that touches files")]
 
 use std::fs::{self, DirBuilder, File as StdFile, OpenOptions, Permissions};
 use std::io;
