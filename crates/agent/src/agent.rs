@@ -158,6 +158,11 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Who it is: `agent/{name}`.
+    pub fn name(&self) -> String {
+        self.identity.name()
+    }
+
     /// Changes from `None` to the server's address when the first session is welcomed.
     pub fn ready(&self) -> watch::Receiver<Option<String>> {
         self.ready_signal.subscribe()

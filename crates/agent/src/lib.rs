@@ -3,6 +3,7 @@
 //! It refuses to send a private key anywhere, to decide what should exist, and to replace a good pair by a worse one.
 
 mod agent;
+mod args;
 mod assignment;
 pub mod connect;
 pub mod context;
@@ -15,8 +16,10 @@ pub mod served;
 pub mod session;
 pub mod sink;
 pub mod store;
+mod telemetry;
 pub mod verify;
 
 pub use agent::{Agent, AgentError, AgentOptions};
+pub use args::{AgentArgs, main_from};
 pub use connect::{ConnectError, Connector};
 pub use context::{Context, ContextError};

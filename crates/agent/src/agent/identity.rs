@@ -1,16 +1,16 @@
 //! The agent's own identity: renewed over the session when half of its life is over, taken into use without a restart.
 //!
-//! It refuses an identity that is not for its key or names another, and to ask again and again.
+//! It refuses an identity that is not for its key or names another, and to ask again and again. The key stays the same:
+//! servers know an agent by its newest key, and a reply lost after a new key was committed would lock the agent out.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certwright_core::spec::{KeyAlgorithm, KeyEncoding};
 use certwright_core::time::Timestamp;
 use certwright_core::x509::inspect::inspect;
 use certwright_core::x509::{Names, pem};
-use certwright_custody::LeafKey;
+use certwright_custody::{CustodyError, LeafKey};
 use certwright_proto::agent::v1::{IdentityIssued, IdentityRenewal};
 use certwright_seams::Seams;
 use certwright_seams::exec::compute;
@@ -28,8 +28,8 @@ pub(super) struct IdentityKeeper {
     source: Arc<IdentitySource>,
     context: Context,
     path: PathBuf,
-    /// The key whose certificate was asked for in this session.
-    pending: Option<LeafKey>,
+    /// Whether a certificate was asked for in this session.
+    pending: bool,
     not_before_next: Duration,
     /// The servers' wall clock minus ours, in milliseconds: they judge the identity by theirs.
     offset_millis: i64,
@@ -42,11 +42,16 @@ impl IdentityKeeper {
             source,
             context,
             path,
-            pending: None,
+            pending: false,
             not_before_next: Duration::ZERO,
             offset_millis: 0,
             server: String::new(),
         }
+    }
+
+    /// `agent/{name}`.
+    pub(super) fn name(&self) -> String {
+        self.context.actor.to_string()
     }
 
     pub(super) fn on_server(&mut self, server: String) {
@@ -65,7 +70,7 @@ impl IdentityKeeper {
     }
 
     pub(super) fn on_down(&mut self) {
-        self.pending = None;
+        self.pending = false;
     }
 
     /// The request for a new identity, when it is time.
@@ -80,42 +85,39 @@ impl IdentityKeeper {
         match self.request() {
             Ok(csr) => Some(IdentityRenewal { csr: csr.into() }),
             Err(error) => {
-                tracing::error!(%error, "no key for a new identity could be made");
+                tracing::error!(%error, "no request for a new identity could be made");
                 None
             }
         }
     }
 
-    fn request(&mut self) -> Result<Vec<u8>, certwright_custody::CustodyError> {
-        let key = LeafKey::generate(KeyAlgorithm::EcdsaP256)?;
+    fn request(&mut self) -> Result<Vec<u8>, CustodyError> {
         let name = self.context.actor.to_string();
         let name = name.split_once('/').map_or(name.as_str(), |(_, name)| name).to_string();
+        let key = LeafKey::from_pem(&self.context.key_pem)?;
         let csr = key.request(&Names { common_name: Some(name), ..Names::default() })?;
-        self.pending = Some(key);
+        self.pending = true;
         Ok(csr)
     }
 
     /// The servers answered.
     pub(super) async fn on_issued(&mut self, issued: IdentityIssued, now: Now, seams: &Seams) {
-        let Some(key) = self.pending.take() else { return };
+        if !std::mem::take(&mut self.pending) {
+            return;
+        }
         if !issued.reason.is_empty() {
             tracing::error!(reason = issued.reason, message = issued.message, "no new identity");
             return;
         }
-        match self.adopt(&issued, &key, now, seams).await {
+        match self.adopt(&issued, now, seams).await {
             Ok(not_after) => tracing::info!(%not_after, "identity renewed"),
             Err(cause) => tracing::error!(cause, "the new identity cannot be used; the old one stays"),
         }
     }
 
-    async fn adopt(
-        &mut self,
-        issued: &IdentityIssued,
-        key: &LeafKey,
-        now: Now,
-        seams: &Seams,
-    ) -> Result<Timestamp, String> {
+    async fn adopt(&mut self, issued: &IdentityIssued, now: Now, seams: &Seams) -> Result<Timestamp, String> {
         let certificate = inspect(&issued.certificate).map_err(|rejection| rejection.to_string())?;
+        let key = LeafKey::from_pem(&self.context.key_pem).map_err(|error| error.to_string())?;
         if certificate.spki_hash != key.spki_hash() {
             return Err("it is not for our key".to_string());
         }
@@ -132,9 +134,9 @@ impl IdentityKeeper {
             servers: self.context.servers.clone(),
             ca_pem: self.context.ca_pem.clone(),
             certificate_pem: std::iter::once(pem::certificate(&issued.certificate)).chain(intermediates).collect(),
-            key_pem: key.to_pem(KeyEncoding::Pkcs8).map_err(|error| error.to_string())?,
+            key_pem: self.context.key_pem.clone(),
         };
-        // Durable before it is used: a server may refuse the old one once it has seen the new.
+        // Durable before it is used: a restart must not fall back to one that is about to end.
         let (octets, path, disk): (Zeroizing<Vec<u8>>, _, _) = (next.format(), self.path.clone(), seams.disk.clone());
         compute(&*seams.exec, "files", move || disk.write_atomic(&path, &octets, 0o600))
             .await

@@ -5,11 +5,14 @@
 use certwright_core::event::{Delivered, Stage};
 use certwright_core::ids::{InstanceId, TargetName};
 
+use tracing::Instrument;
+
 use super::work::{Delivery, Finished};
 use super::{Agent, TASKS_MAX};
 use crate::failure::{Failure, FailureReason};
 use crate::plan::{Action, Attempt, Request, plan};
 use crate::session::IN_FLIGHT_MAX;
+use crate::telemetry;
 
 impl Agent {
     /// Plans ready instances while there is room for tasks.
@@ -47,7 +50,9 @@ impl Agent {
         entry.request = Request::Making;
         self.requesting.insert(instance);
         let lost = Failure::new(FailureReason::KeyMissing, "the task that makes the key ended early");
-        let task = self.worker.clone().request(instance, generation);
+        let span = tracing::info_span!("request", certificate = %entry.certificate, generation);
+        entry.traceparent = telemetry::follow(&span, &entry.traceparent);
+        let task = self.worker.clone().request(instance, generation).instrument(span);
         self.spawn(task, Finished::Request { instance, generation, outcome: Err(lost) });
     }
 
@@ -80,7 +85,9 @@ impl Agent {
         entry.delivering = true;
         let known = entry.held.targets.clone();
         let delivery = Delivery { instance, generation, install, check, known, progress: self.progress.0.clone() };
-        let task = self.worker.clone().deliver(delivery);
+        let span = tracing::info_span!("deliver", certificate = %entry.certificate, generation);
+        entry.traceparent = telemetry::follow(&span, &entry.traceparent);
+        let task = self.worker.clone().deliver(delivery).instrument(span);
         self.spawn(task, Finished::Delivery { instance });
     }
 

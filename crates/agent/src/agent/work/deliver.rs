@@ -129,6 +129,7 @@ impl Worker {
         Ok(Some(Parcel { bundle: Arc::new(bundle), told }))
     }
 
+    #[tracing::instrument(name = "install", skip_all, fields(target = %target.name))]
     async fn install_one(
         self: &Arc<Self>,
         delivery: &Delivery,
@@ -201,6 +202,7 @@ impl Worker {
     }
 
     /// Looks at what is served, all targets at once.
+    #[tracing::instrument(name = "served", skip_all)]
     async fn check(&self, delivery: &Delivery, names: &[TargetName]) {
         let Ok(told) = self.told_async(delivery.instance).await else { return };
         let serial = told.issued.as_ref().filter(|issued| issued.generation == delivery.generation);
