@@ -22,3 +22,6 @@ pub use decide::{Context, decide};
 pub use event::Event;
 pub use rejection::{Reason, Rejection};
 pub use state::State;
+
+#[cfg(test)]
+mod tests;
