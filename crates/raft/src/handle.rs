@@ -2,19 +2,42 @@
 //!
 //! It refuses openraft's vocabulary: callers see positions, marks, leadership and members.
 
-use std::io;
+pub(crate) mod entries;
+mod leadership;
+mod members;
+mod open;
+mod propose;
+mod serve;
+mod snapshots;
+mod stop;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use certwright_core::log::{Codec, Fold, Position, Transaction};
-use certwright_seams::Seams;
-use certwright_seams::net::Listener;
-use tokio_util::sync::CancellationToken;
+use certwright_core::log::{Fold, Position, RequestId, Transaction};
+use certwright_core::time::Timestamp;
+use certwright_proto::storage::{EntryBuilder, encode_transaction};
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardReason, LinearizableReadError, RaftError};
+use openraft::impls::ProgressResponder;
+use openraft::{Raft, ReadPolicy};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::error::{MembershipError, OpenError, ProposeError, ReadError};
+use crate::consensus::store::LogStore;
+use crate::consensus::{CommittedLeaderId, Payload, Peer, Types};
+use crate::error::{ProposeError, ReadError};
+use crate::fold::machine::Machine;
+use crate::fold::shared::Shared;
+use crate::fold::waiters::Joined;
+use crate::handle::entries::Entries;
+use crate::handle::propose::Proposal;
+use crate::limits::{ENTRY_OCTETS_MAX, LEASE_RETRY_EVERY, PROPOSE_TIMEOUT, READ_INDEX_TIMEOUT};
 use crate::member::{Leadership, Mark, Member, Members, Role};
-use crate::options::LogOptions;
-use crate::projection::{ProjectionStore, Projector};
+use crate::peer::channels::{Channels, Lane};
+use crate::projection::worker::Projection;
+use crate::snapshot::Snapshots;
 use crate::view::{AppliedEntry, Committed, View};
 use crate::watch::Watch;
 
@@ -37,94 +60,269 @@ pub struct Status {
     pub members: Members,
 }
 
-/// The replicated log; clones share it.
+/// The replicated log; clones share it. Dropping the last one without [`shutdown`](Self::shutdown) is like a crash.
 pub struct Log<F: Fold> {
-    _fold: std::marker::PhantomData<Arc<F>>,
+    inner: Arc<Inner<F>>,
+}
+
+struct Inner<F: Fold> {
+    node_id: u64,
+    raft: Raft<Types, Machine<F>>,
+    shared: Arc<Shared<F>>,
+    store: LogStore,
+    entries: Arc<Entries<F>>,
+    snapshots: Arc<Snapshots>,
+    channels: Arc<Channels>,
+    projection: Projection,
+    proposals: mpsc::Sender<Proposal>,
+    leadership: watch::Receiver<Leadership>,
+    /// Ends the tasks of this log.
+    cancel: CancellationToken,
+    /// Fires when consensus has ended, for whatever reason.
+    stopped: CancellationToken,
+    _cancel_on_drop: DropGuard,
 }
 
 impl<F: Fold> Clone for Log<F> {
     fn clone(&self) -> Self {
-        Self { _fold: std::marker::PhantomData }
+        Self { inner: Arc::clone(&self.inner) }
     }
 }
 
-#[allow(unused_variables, clippy::unimplemented, clippy::unused_async, missing_docs)]
 impl<F: Fold> Log<F> {
-    pub async fn open(
-        options: LogOptions,
-        seams: Seams,
-        codec: Arc<dyn Codec<F>>,
-        projector: Arc<dyn Projector<F::Event>>,
-        projection: Box<dyn ProjectionStore>,
-        identity: Arc<rustls::sign::CertifiedKey>,
-    ) -> Result<Self, OpenError> {
-        unimplemented!()
-    }
+    /// Makes this node the first and only voter of a new cluster and waits until it leads. A log that was initialised
+    /// before is left as it is.
     pub async fn initialize(&self, me: Member) -> Result<(), ProposeError> {
-        unimplemented!()
+        let members = std::collections::BTreeMap::from([(me.node_id, Peer::of(&me))]);
+        match self.inner.raft.initialize(members).await {
+            Ok(()) => {}
+            Err(RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => return Ok(()),
+            Err(RaftError::APIError(error)) => return Err(ProposeError::Storage(error.to_string())),
+            Err(RaftError::Fatal(_)) => return Err(ProposeError::Stopped),
+        }
+        let mut leadership = self.leadership();
+        match timeout(PROPOSE_TIMEOUT, leadership.wait_for(|leadership| leadership.ready)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ProposeError::Stopped),
+            Err(_) => Err(ProposeError::Unknown),
+        }
     }
-    pub fn trust(&self, peers: Vec<Member>) {}
-    pub async fn serve(
-        &self,
-        listener: Box<dyn Listener>,
-        routes: tonic::service::Routes,
-        shutdown: CancellationToken,
-    ) -> io::Result<()> {
-        unimplemented!()
+
+    /// Trusts peers by their keys before the membership that names them is replicated to this node.
+    pub fn trust(&self, peers: Vec<Member>) {
+        self.inner.channels.pins().trust(peers);
     }
+
+    /// A connection to a peer for what other rooms say on the internal port: mutual TLS, made when first used. `None`
+    /// when the peer is not pinned here or was removed.
     pub fn peer_channel(&self, node_id: u64) -> Option<tonic::transport::Channel> {
-        unimplemented!()
+        self.inner.channels.get(node_id, Lane::Forward)
     }
+
+    /// Appends a transaction and waits until it is applied here. Leader only; the same request twice is appended once.
     pub async fn propose(&self, transaction: Transaction<F::Event>) -> Result<Committed, ProposeError> {
-        unimplemented!()
+        let metrics = &self.inner.shared.metrics;
+        let timer = metrics.commit_seconds.start_timer();
+        let result = self.append(transaction).await;
+        match &result {
+            Ok(_) => drop(timer.stop_and_record()),
+            Err(error) => {
+                timer.stop_and_discard();
+                metrics.failed(error);
+            }
+        }
+        result
     }
-    pub fn read<R>(&self, read: impl FnOnce(&View<'_, F>) -> R) -> R {
-        unimplemented!()
+
+    async fn append(&self, transaction: Transaction<F::Event>) -> Result<Committed, ProposeError> {
+        let shared = &self.inner.shared;
+        let term = self.leading_term()?;
+        let encoded = encode_transaction(&*shared.codec, &transaction);
+        if EntryBuilder::new().octets_with(&encoded) > ENTRY_OCTETS_MAX {
+            return Err(ProposeError::TooLarge);
+        }
+        self.inner.store.wal().check_space().map_err(|error| ProposeError::Storage(error.to_string()))?;
+        let key = (transaction.request_id, transaction.actor.clone());
+        let digest = transaction.request_digest;
+        let receiver = match shared.waiters().join(&key, digest, term) {
+            Joined::Reused => return Err(ProposeError::ReusedId),
+            Joined::Shared(receiver) => {
+                return self.outcome(receiver).await;
+            }
+            Joined::First(receiver) => receiver,
+        };
+        // Applying remembers a request before it forgets the flight, so one of the two knows it. Looking only now
+        // leaves no moment in which neither would be asked.
+        let known = shared.replica().dedup.find(&transaction.actor, transaction.request_id);
+        if let Some((committed, position)) = known {
+            let same = committed == digest;
+            let error = if same { ProposeError::Repeated(position) } else { ProposeError::ReusedId };
+            shared.waiters().answer(&key, &Err(error.clone()));
+            return Err(error);
+        }
+        let proposal = Proposal { key, term, encoded };
+        if let Err(mpsc::error::SendError(proposal)) = self.inner.proposals.send(proposal).await {
+            shared.waiters().answer(&proposal.key, &Err(ProposeError::Stopped));
+        }
+        self.outcome(receiver).await
     }
-    pub async fn read_index(&self) -> Result<u64, ReadError> {
-        unimplemented!()
+
+    async fn outcome(
+        &self,
+        receiver: tokio::sync::oneshot::Receiver<Result<Committed, ProposeError>>,
+    ) -> Result<Committed, ProposeError> {
+        match timeout(PROPOSE_TIMEOUT, receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(ProposeError::Stopped),
+            Err(_) => Err(ProposeError::Unknown),
+        }
     }
-    pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<(), ReadError> {
-        unimplemented!()
+
+    fn leading_term(&self) -> Result<u64, ProposeError> {
+        if self.inner.stopped.is_cancelled() {
+            return Err(ProposeError::Stopped);
+        }
+        let leadership = *self.inner.leadership.borrow();
+        if leadership.ready {
+            return Ok(leadership.term);
+        }
+        Err(ProposeError::NotLeader { hint: leadership.leader })
     }
-    pub fn applied(&self) -> tokio::sync::watch::Receiver<Mark> {
-        unimplemented!()
-    }
-    pub fn leadership(&self) -> tokio::sync::watch::Receiver<Leadership> {
-        unimplemented!()
-    }
-    pub fn entry(&self, index: u64) -> Result<Option<Arc<AppliedEntry<F::Event>>>, ReadError> {
-        unimplemented!()
-    }
-    pub fn watch(&self, after: Position) -> Result<Watch<F>, ReadError> {
-        unimplemented!()
-    }
-    pub fn lookup(&self, key: &[u8]) -> Option<Vec<u8>> {
-        unimplemented!()
-    }
-    pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-        unimplemented!()
-    }
-    pub fn status(&self) -> Status {
-        unimplemented!()
-    }
-    pub async fn add_learner(&self, member: Member) -> Result<(), MembershipError> {
-        unimplemented!()
-    }
-    pub async fn promote(&self, node_id: u64) -> Result<(), MembershipError> {
-        unimplemented!()
-    }
-    pub async fn remove(&self, node_id: u64) -> Result<(), MembershipError> {
-        unimplemented!()
-    }
-    pub async fn transfer_leader(&self, to: u64) -> Result<(), MembershipError> {
-        unimplemented!()
-    }
+
+    /// Appends an entry after which every replica computes the digest of its state; returns its index. Leader only.
     pub async fn request_digest(&self) -> Result<u64, ProposeError> {
-        unimplemented!()
+        let requesting = async {
+            loop {
+                let term = self.leading_term()?;
+                let mark = self.inner.shared.mark();
+                let now = Timestamp::from_millis(self.inner.shared.seams.clock.wall_millis());
+                let mut builder = EntryBuilder::new();
+                builder.request_digest();
+                let payload = Payload(builder.finish(mark.at.max(now)));
+                let (responder, outcome) = ProgressResponder::complete_only();
+                let write =
+                    self.inner.raft.write(payload).with_leader(CommittedLeaderId::new(term)).responder(responder);
+                write.await.map_err(|_| ProposeError::Stopped)?;
+                match outcome.await.map_err(|_| ProposeError::Stopped)? {
+                    Ok(written) => return Ok(written.log_id.index()),
+                    Err(ClientWriteError::ForwardToLeader(forward))
+                        if forward.reason == ForwardReason::LeaseExpired =>
+                    {
+                        sleep(LEASE_RETRY_EVERY).await;
+                    }
+                    Err(ClientWriteError::ForwardToLeader(forward)) => {
+                        return Err(ProposeError::NotLeader { hint: forward.leader_id });
+                    }
+                    Err(_) => return Err(ProposeError::Unknown),
+                }
+            }
+        };
+        timeout(PROPOSE_TIMEOUT, requesting).await.unwrap_or(Err(ProposeError::Unknown))
     }
+
+    /// The newest state digests of this node, by index.
     pub fn digests(&self) -> Vec<(u64, [u8; 32])> {
-        unimplemented!()
+        self.inner.shared.digests()
     }
-    pub async fn shutdown(&self) {}
+
+    /// Reads local state; holds its lock, so keep it short and never wait inside.
+    pub fn read<R>(&self, read: impl FnOnce(&View<'_, F>) -> R) -> R {
+        self.inner.shared.read(read)
+    }
+
+    /// Digest and position of what an actor committed under a request id within the deduplication window.
+    pub fn repeated(&self, actor: &str, id: RequestId) -> Option<([u8; 16], Position)> {
+        self.inner.shared.replica().dedup.find(actor, id)
+    }
+
+    /// An index such that a read of this node's state from now on is linearizable: a quorum confirmed that this node
+    /// leads, and that index is applied here. Leader only.
+    pub async fn read_index(&self) -> Result<u64, ReadError> {
+        let confirming = async {
+            loop {
+                match self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+                    Ok(read) => return Ok(read.index()),
+                    Err(RaftError::Fatal(_)) => return Err(ReadError::Stopped),
+                    Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))
+                        if forward.reason != ForwardReason::LeaseExpired =>
+                    {
+                        return Err(ReadError::NotLeader { hint: forward.leader_id });
+                    }
+                    Err(RaftError::APIError(_)) => sleep(LEASE_RETRY_EVERY).await,
+                }
+            }
+        };
+        let index = timeout(READ_INDEX_TIMEOUT, confirming).await.unwrap_or(Err(ReadError::NoQuorum))?;
+        self.wait_applied(index, READ_INDEX_TIMEOUT).await?;
+        Ok(index)
+    }
+
+    /// Waits until that index is applied here.
+    pub async fn wait_applied(&self, index: u64, limit: Duration) -> Result<(), ReadError> {
+        let mut applied = self.applied();
+        let waiting = applied.wait_for(|mark| mark.index >= index);
+        let behind = || ReadError::Behind { applied: self.inner.shared.mark().index, wanted: index };
+        tokio::select! {
+            biased;
+            arrived = timeout(limit, waiting) => match arrived {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(_)) => Err(ReadError::Stopped),
+                Err(_) => Err(behind()),
+            },
+            () = self.inner.stopped.cancelled() => Err(ReadError::Stopped),
+        }
+    }
+
+    /// How far this node has applied.
+    pub fn applied(&self) -> watch::Receiver<Mark> {
+        self.inner.shared.applied()
+    }
+
+    /// Who leads, as this node sees it.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    /// The applied entry with that index, decoded; `None` when it is not applied here or no longer kept. May block on
+    /// the disk for a moment.
+    pub fn entry(&self, index: u64) -> Result<Option<Arc<AppliedEntry<F::Event>>>, ReadError> {
+        self.inner.entries.get(index)
+    }
+
+    /// Watches the log after a position; `TooOld` when what follows it is not kept here.
+    pub fn watch(&self, after: Position) -> Result<Watch<F>, ReadError> {
+        Watch::new(Arc::clone(&self.inner.entries), self.inner.stopped.clone(), after)
+    }
+
+    /// The projected value of a key.
+    pub fn lookup(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.inner.projection.store().get(key).unwrap_or_else(|error| {
+            tracing::error!(%error, "the projection cannot be read");
+            None
+        })
+    }
+
+    /// At most `limit` projected pairs whose key starts with `prefix`, in key order, after the key `after`.
+    pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.inner.projection.store().scan(prefix, after, limit).unwrap_or_else(|error| {
+            tracing::error!(%error, "the projection cannot be read");
+            Vec::new()
+        })
+    }
+
+    /// What this node says of itself.
+    pub fn status(&self) -> Status {
+        let server = self.inner.raft.server_metrics().borrow_watched().clone();
+        let leadership = *self.inner.leadership.borrow();
+        let stopped = self.inner.stopped.is_cancelled();
+        Status {
+            node_id: self.inner.node_id,
+            term: server.vote.leader_id().term,
+            role: if stopped { Role::Stopped } else { leadership::role(server.state) },
+            leader: leadership.leader,
+            applied_index: self.inner.shared.mark().index,
+            last_log_index: self.inner.store.wal().last_mark().map_or(0, |last| last.index),
+            members: leadership::members(&server.membership_config),
+        }
+    }
 }

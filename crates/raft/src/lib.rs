@@ -4,12 +4,17 @@
 //! It refuses to know what an event means, and no type of openraft or sled leaves it.
 
 pub mod chain;
+mod consensus;
 mod error;
+mod fold;
 mod handle;
 pub mod limits;
 mod member;
+mod metrics;
 mod options;
+mod peer;
 mod projection;
+mod snapshot;
 mod view;
 pub mod wal;
 mod watch;

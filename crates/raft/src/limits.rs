@@ -58,6 +58,8 @@ pub const WINDOW_OCTETS: u32 = 4 * 1024 * 1024;
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// Sending one chunk of a snapshot, or installing it at the end.
 pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A change of membership: two entries, and a learner's first contact.
+pub const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Handing leadership over on shutdown.
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Removed node ids remembered; a cluster that replaces a server daily reaches it in 179 years.

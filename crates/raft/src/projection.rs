@@ -4,6 +4,7 @@
 
 mod memory;
 mod sled_store;
+pub(crate) mod worker;
 
 use certwright_core::log::{Position, Transaction};
 

@@ -2,8 +2,6 @@
 //!
 //! It refuses writes: state changes only by applying the log.
 
-use std::sync::Arc;
-
 use certwright_core::log::{Position, RequestId, Transaction};
 use certwright_core::time::Timestamp;
 
@@ -39,7 +37,7 @@ impl<F> View<'_, F> {
 pub struct AppliedEntry<E> {
     /// Its index.
     pub index: u64,
-    /// Its log time.
+    /// Its log time, as its leader stamped it; the epoch for entries of consensus itself.
     pub at: Timestamp,
     /// Its transactions, in order; empty for entries of consensus itself.
     pub transactions: Vec<Transaction<E>>,
@@ -55,6 +53,3 @@ impl<E> AppliedEntry<E> {
         )
     }
 }
-
-/// Shared applied entry.
-pub(crate) type SharedEntry<E> = Arc<AppliedEntry<E>>;

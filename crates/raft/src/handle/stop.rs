@@ -1,0 +1,62 @@
+//! Ending: leadership is handed over, then everything that runs is told to stop.
+//!
+//! It refuses to wait for ever for a peer that does not take over.
+
+use std::time::Duration;
+
+use certwright_core::log::Fold;
+use openraft::async_runtime::WatchReceiver;
+use tokio::time::timeout;
+
+use super::Log;
+use crate::error::ProposeError;
+use crate::limits::TRANSFER_TIMEOUT;
+
+impl<F: Fold> Log<F> {
+    /// Hands leadership over and stops. Later calls answer `Stopped`.
+    pub async fn shutdown(&self) {
+        self.hand_over().await;
+        self.inner.cancel.cancel();
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::error!(%error, "consensus did not end in order");
+        }
+        self.inner.shared.waiters().answer_all(&ProposeError::Stopped);
+        self.inner.stopped.cancel();
+        self.inner.store.wal().close().await;
+    }
+
+    /// Ends when consensus or the log has stopped, for whatever reason: the process should end too.
+    pub async fn stopped(&self) {
+        self.inner.stopped.cancelled().await;
+    }
+
+    /// Waits until this node has applied everything that was committed before it restarted, as far as its log tells.
+    pub async fn recovered(&self, limit: Duration) -> bool {
+        self.inner.raft.wait_for_recovery(Some(limit)).await.is_ok()
+    }
+
+    /// The voter whose log is longest takes over.
+    async fn hand_over(&self) {
+        let mut leadership = self.leadership();
+        if !leadership.borrow_and_update().is_self {
+            return;
+        }
+        let Some(to) = self.successor() else { return };
+        tracing::info!(to, "handing leadership over");
+        if self.inner.raft.trigger().transfer_leader(to).await.is_err() {
+            return;
+        }
+        let taken = leadership.wait_for(|leadership| !leadership.is_self && leadership.leader.is_some());
+        if timeout(TRANSFER_TIMEOUT, taken).await.is_err() {
+            tracing::warn!(to, "nobody took over in time");
+        }
+    }
+
+    fn successor(&self) -> Option<u64> {
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        let me = self.inner.node_id;
+        let replication = metrics.replication?;
+        let voters = metrics.membership_config.voter_ids().filter(|id| *id != me).collect::<Vec<_>>();
+        voters.into_iter().max_by_key(|id| replication.get(id).cloned().flatten())
+    }
+}

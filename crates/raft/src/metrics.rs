@@ -1,0 +1,107 @@
+//! What the log tells Prometheus.
+//!
+//! It refuses labels that grow with the estate.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::error::ProposeError;
+
+/// The log's series.
+#[derive(Clone)]
+pub(crate) struct LogMetrics {
+    pub(crate) role: IntGauge,
+    pub(crate) term: IntGauge,
+    pub(crate) applied_index: IntGauge,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) fsync_seconds: Histogram,
+    pub(crate) fsync_octets: IntCounter,
+    pub(crate) failed_proposals: IntCounterVec,
+    pub(crate) leader_changes: IntCounter,
+    pub(crate) refused_transactions: IntCounter,
+    pub(crate) handshakes_failed: IntCounter,
+    pub(crate) projection_index: IntGauge,
+    pub(crate) projection_wipes: IntCounter,
+    pub(crate) snapshot_index: IntGauge,
+}
+
+/// From a tenth of a millisecond (a fast disk) to ten seconds (the deadline).
+fn buckets() -> Vec<f64> {
+    prometheus::exponential_buckets(0.0001, 2.0, 17).expect("start, factor and count are positive")
+}
+
+fn gauge(name: &str, help: &str) -> IntGauge {
+    IntGauge::new(name, help).expect("the name is a valid metric name")
+}
+
+fn counter(name: &str, help: &str) -> IntCounter {
+    IntCounter::new(name, help).expect("the name is a valid metric name")
+}
+
+fn histogram(name: &str, help: &str) -> Histogram {
+    Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets())).expect("the name is a valid metric name")
+}
+
+impl LogMetrics {
+    /// Registers the series; fails when they are there already.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let failed = Opts::new("certwright_raft_failed_proposals_total", "Proposals that failed, by reason.");
+        let metrics = Self {
+            role: gauge("certwright_raft_role", "0 learner, 1 follower, 2 candidate, 3 leader, 4 stopped."),
+            term: gauge("certwright_raft_term", "The current term."),
+            applied_index: gauge("certwright_raft_applied_index", "Index of the last entry applied."),
+            commit_seconds: histogram("certwright_raft_commit_seconds", "From proposal to own apply."),
+            fsync_seconds: histogram("certwright_raft_fsync_seconds", "One fdatasync of the log."),
+            fsync_octets: counter("certwright_raft_fsync_octets_total", "Octets made durable in the log."),
+            failed_proposals: IntCounterVec::new(failed, &["reason"]).expect("the name is a valid metric name"),
+            leader_changes: counter("certwright_raft_leader_changes_total", "Leaders seen after the first."),
+            refused_transactions: counter(
+                "certwright_raft_refused_transactions_total",
+                "Committed transactions that replicas skipped; any is a bug.",
+            ),
+            handshakes_failed: counter(
+                "certwright_raft_handshakes_failed_total",
+                "Connections on the internal port without a verified peer.",
+            ),
+            projection_index: gauge("certwright_raft_projection_index", "Index that the projection has reached."),
+            projection_wipes: counter("certwright_raft_projection_wipes_total", "Projections rebuilt from the log."),
+            snapshot_index: gauge("certwright_raft_snapshot_index", "Index that the newest snapshot covers."),
+        };
+        metrics.register_all(registry)?;
+        Ok(metrics)
+    }
+
+    fn register_all(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        for gauge in
+            [&self.role, &self.term, &self.applied_index, &self.projection_index, &self.snapshot_index]
+        {
+            registry.register(Box::new(gauge.clone()))?;
+        }
+        for counter in [
+            &self.fsync_octets,
+            &self.leader_changes,
+            &self.refused_transactions,
+            &self.handshakes_failed,
+            &self.projection_wipes,
+        ] {
+            registry.register(Box::new(counter.clone()))?;
+        }
+        registry.register(Box::new(self.commit_seconds.clone()))?;
+        registry.register(Box::new(self.fsync_seconds.clone()))?;
+        registry.register(Box::new(self.failed_proposals.clone()))
+    }
+
+    /// Counts a proposal that failed.
+    pub(crate) fn failed(&self, error: &ProposeError) {
+        let reason = match error {
+            ProposeError::NotLeader { .. } => "not_leader",
+            ProposeError::NotCommitted => "not_committed",
+            ProposeError::Unknown => "unknown",
+            ProposeError::Repeated(_) => "repeated",
+            ProposeError::ReusedId => "reused_id",
+            ProposeError::TooLarge => "too_large",
+            ProposeError::Storage(_) => "storage",
+            ProposeError::Stopped => "stopped",
+        };
+        self.failed_proposals.with_label_values(&[reason]).inc();
+    }
+}

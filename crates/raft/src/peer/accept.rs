@@ -1,0 +1,121 @@
+//! The accepting side: connections become verified peers before a request is read.
+//!
+//! It refuses to let handshakes pile up: their number and their time are bounded.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use certwright_seams::net::{BoxStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+
+use super::tls::claim;
+use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+use crate::member::PeerNode;
+use crate::metrics::LogMetrics;
+
+/// After an error of `accept`, most likely a shortage of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A verified peer's connection.
+pub(crate) struct PeerStream {
+    stream: TlsStream<BoxStream>,
+    peer: PeerNode,
+}
+
+impl Connected for PeerStream {
+    type ConnectInfo = PeerNode;
+
+    fn connect_info(&self) -> PeerNode {
+        self.peer
+    }
+}
+
+impl AsyncRead for PeerStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for PeerStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Accepts until cancelled; verified peers come out of the receiver.
+pub(crate) fn accept_peers(
+    mut listener: Box<dyn Listener>,
+    acceptor: TlsAcceptor,
+    metrics: LogMetrics,
+    shutdown: CancellationToken,
+) -> mpsc::Receiver<io::Result<PeerStream>> {
+    let (sender, receiver) = mpsc::channel(HANDSHAKES_MAX);
+    let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    tokio::spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                accepted = next(&mut *listener, &permits) => accepted,
+            };
+            let Some((permit, stream, address)) = accepted else { return };
+            let (acceptor, metrics, sender) = (acceptor.clone(), metrics.clone(), sender.clone());
+            tokio::spawn(async move {
+                let verified = handshake(&acceptor, stream).await;
+                drop(permit);
+                match verified {
+                    Ok(peer) => drop(sender.send(Ok(peer)).await),
+                    Err(error) => {
+                        metrics.handshakes_failed.inc();
+                        tracing::warn!(%error, %address, "a connection on the internal port was refused");
+                    }
+                }
+            });
+        }
+    });
+    receiver
+}
+
+type Accepted = (tokio::sync::OwnedSemaphorePermit, BoxStream, SocketAddr);
+
+/// Room first, then a connection: what does not fit waits in the kernel.
+async fn next(listener: &mut dyn Listener, permits: &Arc<Semaphore>) -> Option<Accepted> {
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => return Some((permit, stream, address)),
+            Err(error) => {
+                tracing::warn!(%error, "accepting on the internal port failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn handshake(acceptor: &TlsAcceptor, stream: BoxStream) -> io::Result<PeerStream> {
+    let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    // The verifier has compared key, cluster and pin; what remains is to read who it was.
+    let peer = certificate.and_then(claim).ok_or_else(|| io::Error::other("a peer without an identity"))?;
+    Ok(PeerStream { stream, peer: PeerNode(peer.node_id) })
+}

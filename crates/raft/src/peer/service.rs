@@ -1,0 +1,183 @@
+//! The consensus service on the internal port.
+//!
+//! It refuses peers that speak for others: the node in a message is the node of the connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use certwright_core::log::Fold;
+use certwright_proto::internal::v1::raft_server::Raft as RaftRpc;
+use certwright_proto::internal::v1::{BackfillFrame, BackfillRequest, Envelope, SnapshotChunk};
+use certwright_seams::Exec;
+use futures_util::stream::{Stream, StreamExt};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::{Raft, Snapshot};
+use prost::Message;
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::client::{envelope, open};
+use super::pins::Pins;
+use super::transfer;
+use crate::consensus::store::LogStore;
+use crate::consensus::wire::{
+    AppendForm, AppendedForm, TransferForm, VoteRequestForm, VoteResponseForm, streamed_form, transferred_form,
+};
+use crate::consensus::{Types, Vote};
+use crate::fold::machine::Machine;
+use crate::limits::{APPEND_BATCH_OCTETS_MAX, INSTALL_SNAPSHOT_TIMEOUT};
+use crate::member::PeerNode;
+use crate::snapshot::Snapshots;
+
+/// Answers peers.
+pub(crate) struct PeerService<F: Fold> {
+    pub(crate) raft: Raft<Types, Machine<F>>,
+    pub(crate) store: LogStore,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) exec: Arc<dyn Exec>,
+    /// One snapshot at a time.
+    pub(crate) receiving: Semaphore,
+}
+
+/// Refuses connections of nodes that were removed since; for every service on the internal port.
+pub(crate) fn admit(pins: &Pins, request: Request<()>) -> Result<Request<()>, Status> {
+    match request.extensions().get::<PeerNode>() {
+        Some(peer) if pins.is_removed(peer.0) => {
+            Err(Status::permission_denied(format!("node {} was removed from the cluster", peer.0)))
+        }
+        Some(_) => Ok(request),
+        None => Err(Status::unauthenticated("the internal port speaks to verified peers only")),
+    }
+}
+
+fn peer<T>(request: &Request<T>) -> Result<u64, Status> {
+    request
+        .extensions()
+        .get::<PeerNode>()
+        .map(|peer| peer.0)
+        .ok_or_else(|| Status::unauthenticated("the internal port speaks to verified peers only"))
+}
+
+fn same(peer: u64, vote: &Vote) -> Result<(), Status> {
+    let speaker = vote.leader_id().voted_for;
+    if speaker == peer {
+        return Ok(());
+    }
+    Err(Status::permission_denied(format!("node {peer} speaks for node {speaker}")))
+}
+
+fn malformed(error: io::Error) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("consensus has stopped: {error}"))
+}
+
+fn parse<M, T>(envelope: Envelope) -> Result<T, Status>
+where
+    M: Message + Default,
+    T: TryFrom<M, Error = io::Error>,
+{
+    open::<M>(envelope).and_then(T::try_from).map_err(malformed)
+}
+
+type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl<F: Fold> RaftRpc for PeerService<F> {
+    type StreamAppendStream = Frames<Envelope>;
+    type BackfillStream = Frames<BackfillFrame>;
+
+    async fn vote(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let peer = peer(&request)?;
+        let rpc: VoteRequest<Types> = parse::<VoteRequestForm, _>(request.into_inner())?;
+        same(peer, &rpc.vote)?;
+        let answer = self.raft.vote(rpc).await.map_err(stopped)?;
+        Ok(Response::new(envelope(&VoteResponseForm::from(&answer))))
+    }
+
+    async fn pre_vote(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let peer = peer(&request)?;
+        let rpc: VoteRequest<Types> = parse::<VoteRequestForm, _>(request.into_inner())?;
+        same(peer, &rpc.vote)?;
+        let answer = self.raft.pre_vote(rpc).await.map_err(stopped)?;
+        Ok(Response::new(envelope(&VoteResponseForm::from(&answer))))
+    }
+
+    async fn append_entries(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let peer = peer(&request)?;
+        let rpc: AppendEntriesRequest<Types> = parse::<AppendForm, _>(request.into_inner())?;
+        same(peer, &rpc.vote)?;
+        let answer = self.raft.append_entries(rpc).await.map_err(stopped)?;
+        Ok(Response::new(envelope(&AppendedForm::from(answer))))
+    }
+
+    async fn stream_append(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<Self::StreamAppendStream>, Status> {
+        let peer = peer(&request)?;
+        let pins = Arc::clone(&self.pins);
+        // A message that does not parse ends the stream; its sender sees fewer answers than requests.
+        let requests = request.into_inner().scan((), move |(), message| {
+            let rpc = message.and_then(parse::<AppendForm, AppendEntriesRequest<Types>>).ok();
+            std::future::ready(rpc.filter(|rpc| same(peer, &rpc.vote).is_ok() && !pins.is_removed(peer)))
+        });
+        let answers = self.raft.stream_append(requests).map(|answer| match answer {
+            Ok(result) => Ok(envelope(&streamed_form(result))),
+            Err(fatal) => Err(stopped(fatal)),
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<SnapshotChunk>>,
+    ) -> Result<Response<Envelope>, Status> {
+        let peer = peer(&request)?;
+        let _permit = self
+            .receiving
+            .try_acquire()
+            .map_err(|_| Status::resource_exhausted("another snapshot is being received"))?;
+        let received = transfer::receive(
+            request.into_inner(),
+            &self.snapshots,
+            &self.exec,
+            INSTALL_SNAPSHOT_TIMEOUT,
+            |vote| same(peer, vote),
+        )
+        .await?;
+        let path = received.file.path.clone();
+        let snapshot = Snapshot { meta: received.meta, snapshot: received.file };
+        let installed = self.raft.install_full_snapshot(received.vote, snapshot).await;
+        transfer::discard(&self.snapshots, &self.exec, path).await;
+        Ok(Response::new(transfer::end(&installed.map_err(stopped)?.vote)))
+    }
+
+    async fn transfer_leader(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let peer = peer(&request)?;
+        let rpc: TransferLeaderRequest<Types> = parse::<TransferForm, _>(request.into_inner())?;
+        same(peer, rpc.from_leader())?;
+        let answer = self.raft.handle_transfer_leader(rpc).await.map_err(stopped)?;
+        Ok(Response::new(envelope(&transferred_form(answer))))
+    }
+
+    async fn backfill(&self, request: Request<BackfillRequest>) -> Result<Response<Self::BackfillStream>, Status> {
+        let BackfillRequest { from_index, to_index } = request.into_inner();
+        let store = self.store.clone();
+        let frames = futures_util::stream::try_unfold((store, from_index), move |(store, from)| async move {
+            if from >= to_index {
+                return Ok(None);
+            }
+            let frames = store.archive_frames(from, to_index, APPEND_BATCH_OCTETS_MAX).map_err(|error| {
+                Status::out_of_range(format!("entry {from} is not in the archive here: {error}"))
+            })?;
+            let next = frames.last().map_or(to_index, |frame| frame.index + 1);
+            Ok::<_, Status>(Some((futures_util::stream::iter(frames.into_iter().map(Ok)), (store, next))))
+        });
+        Ok(Response::new(Box::pin(futures_util::TryStreamExt::try_flatten(frames))))
+    }
+}
