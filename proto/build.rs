@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The same files without comments, for the reflection service.
+#[allow(clippy::disallowed_methods, reason = "a build script has no seams")]
 fn write_descriptors(root: &Path, path: &Path) -> Result<(), Box<dyn Error>> {
     let mut compiler = protox::Compiler::new([root])?;
     compiler.include_imports(true).include_source_info(false).open_files(FILES)?;

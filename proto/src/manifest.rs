@@ -105,10 +105,8 @@ pub fn parse(text: &str, namespace: &str) -> Result<Vec<Document>, Rejection> {
 }
 
 fn document(piece: &split::Piece<'_>, number: usize, namespace: &str) -> Result<Document, Rejection> {
-    let numbered = |rejection: Rejection| Rejection {
-        message: format!("document {number}: {}", rejection.message),
-        ..rejection
-    };
+    let numbered =
+        |rejection: Rejection| Rejection { message: format!("document {number}: {}", rejection.message), ..rejection };
     let resource = read(&piece.padded(), namespace).map_err(numbered)?;
     Ok(Document { number, line: piece.line, resource })
 }
@@ -170,14 +168,17 @@ fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Rejection> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| fault(&error))
 }
 
+/// The fault in one sentence, its line first.
 fn fault(error: &serde_saphyr::Error) -> Rejection {
     let error = error.without_snippet();
+    let rendered = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    let sentence = rendered.lines().next().unwrap_or("it cannot be read");
     let message = match error {
         serde_saphyr::Error::SerdeUnknownField { field, .. } => format!("unknown field {field:?}"),
-        other => other.render().lines().next().unwrap_or("it cannot be read").to_owned(),
+        _ => sentence.rsplit_once(" at line ").map_or(sentence, |(message, _)| message).to_owned(),
     };
     match error.location() {
-        Some(location) if !message.contains("line ") => invalid(format!("line {}: {message}", location.line())),
-        _ => invalid(message),
+        Some(location) => invalid(format!("line {}: {message}", location.line())),
+        None => invalid(message),
     }
 }

@@ -217,8 +217,7 @@ pub fn encode_status(status: &Status) -> Bytes {
     if !status.details().is_empty() {
         return Bytes::copy_from_slice(status.details());
     }
-    let plain =
-        pb::Status { code: status.code().into(), message: status.message().to_owned(), details: Vec::new() };
+    let plain = pb::Status { code: status.code().into(), message: status.message().to_owned(), details: Vec::new() };
     plain.encode_to_vec().into()
 }
 
@@ -226,7 +225,9 @@ pub fn encode_status(status: &Status) -> Bytes {
 pub fn decode_status(bytes: Bytes) -> Status {
     match pb::Status::decode(bytes.clone()) {
         Ok(status) => Status::with_details(Code::from_i32(status.code), status.message, bytes),
-        Err(_) => to_status(&Rejection::new(Reason::Internal, "the server forwarded to sent a status that cannot be read")),
+        Err(_) => {
+            to_status(&Rejection::new(Reason::Internal, "the server forwarded to sent a status that cannot be read"))
+        }
     }
 }
 

@@ -39,7 +39,9 @@ pub fn agent_to_message(agent: &Agent, connected_here: bool, instances: u32) -> 
 pub fn grant_from_message(request: &v1::CreateTokenRequest) -> Result<TokenGrant, Rejection> {
     match JoinRole::parse(&request.role) {
         Some(JoinRole::Node) if !request.agent.is_empty() => Err(invalid("agent", "a token for a node names no agent")),
-        Some(JoinRole::Node) if !request.labels.is_empty() => Err(invalid("labels", "a token for a node has no labels")),
+        Some(JoinRole::Node) if !request.labels.is_empty() => {
+            Err(invalid("labels", "a token for a node has no labels"))
+        }
         Some(JoinRole::Node) => Ok(TokenGrant::Node),
         Some(JoinRole::Agent) => {
             let name = match &*request.agent {

@@ -57,7 +57,9 @@ pub fn data(event: &Event) -> Value {
             json!({ "nodeId": node_id, "dataKeyId": data_key_id })
         }
         Event::NodeRemoved { node_id } => json!({ "nodeId": node_id }),
-        Event::NodeIdentityIssued { node_id, identity } => json!({ "nodeId": node_id, "identity": identity_data(identity) }),
+        Event::NodeIdentityIssued { node_id, identity } => {
+            json!({ "nodeId": node_id, "identity": identity_data(identity) })
+        }
         Event::AdministratorIdentityIssued { name, identity } => {
             json!({ "name": name.as_str(), "identity": identity_data(identity) })
         }
@@ -106,7 +108,8 @@ fn issuing_data(event: &Event) -> Value {
 }
 
 fn certificate_data(event: &Event) -> Value {
-    let generation_data = |instance: &InstanceId, generation: &u64| json!({ "instance": instance.to_string(), "generation": generation });
+    let generation_data =
+        |instance: &InstanceId, generation: &u64| json!({ "instance": instance.to_string(), "generation": generation });
     let with = |mut object: Value, key: &str, value: Value| {
         object[key] = value;
         object
@@ -116,7 +119,9 @@ fn certificate_data(event: &Event) -> Value {
             json!({ "name": names::certificate_to_message(name), "labels": spec.labels, "spec": certificate_spec(spec) })
         }
         Event::CertificateUpdated { spec } => json!({ "labels": spec.labels, "spec": certificate_spec(spec) }),
-        Event::InstanceAdded { instance, agent } => json!({ "instance": instance.to_string(), "agent": agent.as_str() }),
+        Event::InstanceAdded { instance, agent } => {
+            json!({ "instance": instance.to_string(), "agent": agent.as_str() })
+        }
         Event::InstanceRemoved { instance } => json!({ "instance": instance.to_string() }),
         Event::IssuanceOpened { instance, generation, trigger } => {
             with(generation_data(instance, generation), "trigger", trigger.name().into())

@@ -2,7 +2,9 @@
 //!
 //! It refuses any other shape with `INVALID_NAME`. Estate-wide objects may also be named without their collection.
 
-use certwright_core::ids::{AgentName, AuthorityName, CertificateName, IssuerName, Namespace, NodeName, Serial, TokenId};
+use certwright_core::ids::{
+    AgentName, AuthorityName, CertificateName, IssuerName, Namespace, NodeName, Serial, TokenId,
+};
 use certwright_core::{Reason, Rejection};
 
 use super::values;
@@ -122,7 +124,9 @@ mod tests {
     #[test]
     fn what_was_issued() {
         let serial = format!("7F{}", "01".repeat(19));
-        assert!(matches!(issued(&format!("direct/{serial}")).unwrap(), IssuedName::Direct(it) if it.to_string() == serial));
+        assert!(
+            matches!(issued(&format!("direct/{serial}")).unwrap(), IssuedName::Direct(it) if it.to_string() == serial)
+        );
         assert!(matches!(issued("namespaces/a/certificates/b").unwrap(), IssuedName::Certificate(_)));
         assert_eq!(issued("direct/1").unwrap_err().field.as_deref(), Some("name"));
     }

@@ -128,7 +128,9 @@ mod tests {
 
     #[test]
     fn spans_go_there_and_back() {
-        for span in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(10_500), Duration::from_secs(1 << 40)] {
+        for span in
+            [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(10_500), Duration::from_secs(1 << 40)]
+        {
             assert_eq!(span_from_message("d", &span_to_message(span)), Ok(span));
         }
         for (seconds, nanos) in [(-1, 0), (0, -1), (1, 1_000_000_000)] {
@@ -144,7 +146,8 @@ mod tests {
         for text in [&"ab".repeat(16), &"AB".repeat(16), "abababab-abab-abab-abab-abababababab"] {
             assert_eq!(request_id(text), Ok(Some(id)), "{text}");
         }
-        for text in ["ab", &"ab".repeat(17), &"zz".repeat(16), "ababababab-ab-abab-abab-abababababab", &"é".repeat(16)] {
+        for text in ["ab", &"ab".repeat(17), &"zz".repeat(16), "ababababab-ab-abab-abab-abababababab", &"é".repeat(16)]
+        {
             assert_eq!(request_id(text).unwrap_err().field.as_deref(), Some("request_id"), "{text}");
         }
     }

@@ -7,7 +7,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::schema::{
-    self, CertificateSpec, Document, Files, IssuerRef, PrivateKey, Reload, Renewal, Secret, ServedCheck, Subject, Target,
+    self, CertificateSpec, Document, Files, IssuerRef, PrivateKey, Reload, Renewal, Secret, ServedCheck, Subject,
+    Target,
 };
 use super::{Resource, duration};
 use crate::api::values::{span_from_message, span_to_message};

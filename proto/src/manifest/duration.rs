@@ -86,7 +86,7 @@ pub fn format(span: Duration) -> String {
     if nanos > 0 {
         let fraction = format!("{nanos:09}");
         text.push_str(&format!("{}.{}s", seconds % 60, fraction.trim_end_matches('0')));
-    } else if seconds % 60 > 0 || text.is_empty() {
+    } else if !seconds.is_multiple_of(60) || text.is_empty() {
         text.push_str(&format!("{}s", seconds % 60));
     }
     text

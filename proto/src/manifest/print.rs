@@ -54,13 +54,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn document<S: Serialize>(
-    api_version: &str,
-    kind: &str,
-    metadata: Metadata,
-    spec: Option<S>,
-    status: Value,
-) -> Value {
+fn document<S: Serialize>(api_version: &str, kind: &str, metadata: Metadata, spec: Option<S>, status: Value) -> Value {
     value(&Document {
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),

@@ -9,8 +9,8 @@ use certwright_core::ids::{
 use certwright_core::log::{CodecError, Position};
 use certwright_core::spec::{CertificateSpec, PackedSpec};
 use certwright_core::state::{
-    Agent, Authority, Certificate, Certified, Cluster, Delivery, Generated, IdentityState, Instance, Issuer, Node, Open,
-    Token,
+    Agent, Authority, Certificate, Certified, Cluster, Delivery, Generated, IdentityState, Instance, Issuer, Node,
+    Open, Token,
 };
 
 use super::event::encode_failure;

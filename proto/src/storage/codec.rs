@@ -2,9 +2,9 @@
 //!
 //! It refuses state of its own: encoding is a function of what is encoded.
 
+use certwright_core::Event;
 use certwright_core::log::{Codec, CodecError};
 use certwright_core::state::{Cut, State};
-use certwright_core::Event;
 
 use super::{event, snapshot};
 

@@ -113,8 +113,11 @@ pub struct DecodedEntry<E> {
 pub fn decode_entry<F: Fold>(codec: &dyn Codec<F>, payload: Bytes) -> Result<DecodedEntry<F::Event>, CodecError> {
     let entry = v1::Entry::decode(payload).map_err(|error| broken("entry", error.to_string()))?;
     check_version("entry", entry.version)?;
-    let transactions =
-        entry.transactions.into_iter().map(|transaction| decode_transaction(codec, transaction)).collect::<Result<_, _>>()?;
+    let transactions = entry
+        .transactions
+        .into_iter()
+        .map(|transaction| decode_transaction(codec, transaction))
+        .collect::<Result<_, _>>()?;
     Ok(DecodedEntry { at: moment(entry.at_millis), digest: entry.digest, transactions })
 }
 
@@ -135,7 +138,11 @@ fn decode_transaction<F: Fold>(
             .into_iter()
             .map(|guard| Guard { stream: StreamId::new(guard.stream), revision: guard.revision })
             .collect(),
-        appends: transaction.appends.into_iter().map(|append| decode_append(codec, append)).collect::<Result<_, _>>()?,
+        appends: transaction
+            .appends
+            .into_iter()
+            .map(|append| decode_append(codec, append))
+            .collect::<Result<_, _>>()?,
     })
 }
 

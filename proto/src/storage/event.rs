@@ -66,10 +66,9 @@ fn encode_kind(event: &Event) -> Kind {
 
 fn encode_cluster(event: &Event) -> Kind {
     match event {
-        Event::ClusterBootstrapped { cluster_id, epoch } => Kind::ClusterBootstrapped(v1::ClusterBootstrapped {
-            cluster_id: octets(&cluster_id.0),
-            epoch: *epoch,
-        }),
+        Event::ClusterBootstrapped { cluster_id, epoch } => {
+            Kind::ClusterBootstrapped(v1::ClusterBootstrapped { cluster_id: octets(&cluster_id.0), epoch: *epoch })
+        }
         Event::NodeJoined(node) => Kind::NodeJoined((&**node).into()),
         Event::DataKeyWrapped { node_id, data_key_id, wrapped } => Kind::DataKeyWrapped(v1::DataKeyWrapped {
             node_id: *node_id,
@@ -80,10 +79,9 @@ fn encode_cluster(event: &Event) -> Kind {
             Kind::DataKeyProved(v1::DataKeyProved { node_id: *node_id, data_key_id: *data_key_id })
         }
         Event::NodeRemoved { node_id } => Kind::NodeRemoved(v1::NodeRemoved { node_id: *node_id }),
-        Event::NodeIdentityIssued { node_id, identity } => Kind::NodeIdentityIssued(v1::NodeIdentityIssued {
-            node_id: *node_id,
-            identity: Some(identity.into()),
-        }),
+        Event::NodeIdentityIssued { node_id, identity } => {
+            Kind::NodeIdentityIssued(v1::NodeIdentityIssued { node_id: *node_id, identity: Some(identity.into()) })
+        }
         Event::AdministratorIdentityIssued { name, identity } => {
             Kind::AdministratorIdentityIssued(v1::AdministratorIdentityIssued {
                 name: name.to_string(),
@@ -102,9 +100,7 @@ fn encode_joining(event: &Event) -> Kind {
             grant: Some(grant.into()),
             expires_at_millis: expires_at.millis(),
         }),
-        Event::TokenConsumed { spki_hash } => {
-            Kind::TokenConsumed(v1::TokenConsumed { spki_hash: octets(spki_hash) })
-        }
+        Event::TokenConsumed { spki_hash } => Kind::TokenConsumed(v1::TokenConsumed { spki_hash: octets(spki_hash) }),
         Event::TokenRevoked => Kind::TokenRevoked(v1::TokenRevoked {}),
         Event::AgentRegistered { name, labels, spki_hash } => Kind::AgentRegistered(v1::AgentRegistered {
             name: name.to_string(),
@@ -209,9 +205,7 @@ fn decode_kind(kind: Kind) -> Result<Event, CodecError> {
             data_key_id: event.data_key_id,
             wrapped: event.wrapped.to_vec(),
         },
-        Kind::DataKeyProved(event) => {
-            Event::DataKeyProved { node_id: event.node_id, data_key_id: event.data_key_id }
-        }
+        Kind::DataKeyProved(event) => Event::DataKeyProved { node_id: event.node_id, data_key_id: event.data_key_id },
         Kind::NodeRemoved(event) => Event::NodeRemoved { node_id: event.node_id },
         Kind::NodeIdentityIssued(event) => {
             Event::NodeIdentityIssued { node_id: event.node_id, identity: identity(event.identity)? }
@@ -311,4 +305,3 @@ fn decode_certificate(kind: Kind) -> Result<Event, CodecError> {
 fn identity(identity: Option<v1::Identity>) -> Result<Identity, CodecError> {
     need("identity", identity)?.try_into()
 }
-

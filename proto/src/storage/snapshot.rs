@@ -146,7 +146,10 @@ impl Unpacker {
         let Some((certificate, instances)) = self.certificate.take() else { return Ok(()) };
         if certificate.instances.len() != instances {
             let held = certificate.instances.len();
-            return Err(broken("snapshot", format!("{held} instances of {} where {instances} belong", certificate.name)));
+            return Err(broken(
+                "snapshot",
+                format!("{held} instances of {} where {instances} belong", certificate.name),
+            ));
         }
         self.cut.certificates.insert(certificate);
         Ok(())

@@ -71,10 +71,9 @@ impl From<&TokenGrant> for v1::TokenGrant {
         Self {
             kind: Some(match grant {
                 TokenGrant::Node => Kind::Node(v1::NodeGrant {}),
-                TokenGrant::Agent { name, labels } => Kind::Agent(v1::AgentGrant {
-                    name: name.as_ref().map(ToString::to_string),
-                    labels: pairs(labels),
-                }),
+                TokenGrant::Agent { name, labels } => {
+                    Kind::Agent(v1::AgentGrant { name: name.as_ref().map(ToString::to_string), labels: pairs(labels) })
+                }
             }),
         }
     }

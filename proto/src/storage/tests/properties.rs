@@ -50,8 +50,11 @@ fn reload() -> impl Strategy<Value = Reload> {
         vec(text(), 0..3).prop_map(ReloadAction::Exec),
         (text(), text()).prop_map(|(signal, pid_file)| ReloadAction::Signal { signal, pid_file }),
     ];
-    (action, vec(text(), 0..3), any::<u32>())
-        .prop_map(|(action, test_exec, timeout_seconds)| Reload { action, test_exec, timeout_seconds })
+    (action, vec(text(), 0..3), any::<u32>()).prop_map(|(action, test_exec, timeout_seconds)| Reload {
+        action,
+        test_exec,
+        timeout_seconds,
+    })
 }
 
 fn target() -> impl Strategy<Value = Target> {
@@ -68,8 +71,11 @@ fn target() -> impl Strategy<Value = Target> {
 fn private_key() -> impl Strategy<Value = PrivateKeySpec> {
     let encodings = select(&[KeyEncoding::Pkcs1, KeyEncoding::Pkcs8][..]);
     let policies = select(&[RotationPolicy::Always, RotationPolicy::Never][..]);
-    (select(KeyAlgorithm::ALL), encodings, policies)
-        .prop_map(|(algorithm, encoding, rotation_policy)| PrivateKeySpec { algorithm, encoding, rotation_policy })
+    (select(KeyAlgorithm::ALL), encodings, policies).prop_map(|(algorithm, encoding, rotation_policy)| PrivateKeySpec {
+        algorithm,
+        encoding,
+        rotation_policy,
+    })
 }
 
 fn subject() -> impl Strategy<Value = Subject> {
@@ -83,8 +89,8 @@ pub(super) fn spec() -> impl Strategy<Value = CertificateSpec> {
     let times = (option::of(span()), option::of(span()), option::of(any::<u8>()), option::of(any::<u32>()));
     let rest = (vec(target(), 0..3), labels(), option::of(text()), vec(select(Usage::ALL), 0..4));
     let flags = (select(&[Dialect::Certwright, Dialect::CertManager][..]), any::<bool>());
-    (flags, names, subject(), times, private_key(), rest).prop_map(|(flags, names, subject, times, private_key, rest)| {
-        CertificateSpec {
+    (flags, names, subject(), times, private_key(), rest).prop_map(
+        |(flags, names, subject, times, private_key, rest)| CertificateSpec {
             dialect: flags.0,
             is_ca: flags.1,
             common_name: names.0,
@@ -102,8 +108,8 @@ pub(super) fn spec() -> impl Strategy<Value = CertificateSpec> {
             secret_name: rest.2,
             usages: rest.3,
             ..samples::small_spec()
-        }
-    })
+        },
+    )
 }
 
 fn event() -> impl Strategy<Value = Event> {

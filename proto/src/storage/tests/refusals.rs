@@ -46,21 +46,141 @@ fn fields_of_the_wrong_shape() {
     type Change = fn(&mut v1::event::Kind);
     use v1::event::Kind;
     let table: &[(&str, Change, &str)] = &[
-        ("ClusterBootstrapped", |kind| if let Kind::ClusterBootstrapped(it) = kind { it.cluster_id = vec![1; 15].into() }, "cluster id"),
-        ("TokenConsumed", |kind| if let Kind::TokenConsumed(it) = kind { it.spki_hash = Bytes::new() }, "key hash"),
-        ("CertificateIssued", |kind| if let Kind::CertificateIssued(it) = kind { it.serial = vec![0xff; 20].into() }, "serial"),
-        ("CertificateIssued", |kind| if let Kind::CertificateIssued(it) = kind { it.issuer = "No!".into() }, "issuer"),
-        ("IssuanceOpened", |kind| if let Kind::IssuanceOpened(it) = kind { it.trigger = 77 }, "trigger"),
-        ("IssuanceOpened", |kind| if let Kind::IssuanceOpened(it) = kind { it.instance = None }, "instance"),
-        ("CertificateDelivered", |kind| if let Kind::CertificateDelivered(it) = kind { it.stage = 0 }, "stage"),
-        ("CertificateDeclared", |kind| if let Kind::CertificateDeclared(it) = kind { it.spec = None }, "specification"),
-        ("CertificateDeclared", |kind| if let Kind::CertificateDeclared(it) = kind { it.spec.as_mut().unwrap().usages = vec!["x".into()] }, "usage"),
-        ("CertificateDeclared", |kind| if let Kind::CertificateDeclared(it) = kind { it.spec.as_mut().unwrap().dialect = 0 }, "dialect"),
-        ("CertificateDeclared", |kind| if let Kind::CertificateDeclared(it) = kind { it.spec.as_mut().unwrap().labels.reverse() }, "labels"),
-        ("CertificateDeclared", |kind| if let Kind::CertificateDeclared(it) = kind { it.spec.as_mut().unwrap().ip_addresses = vec![vec![1; 5].into()] }, "IP address"),
-        ("CertificateDeclared", |kind| if let Kind::CertificateDeclared(it) = kind { it.spec.as_mut().unwrap().targets[0].sink = None }, "target's sink"),
-        ("CertificateDeclared", |kind| if let Kind::CertificateDeclared(it) = kind { it.spec.as_mut().unwrap().renew_before_percentage = Some(256) }, "renew before percentage"),
-        ("CertificateDeclared", |kind| if let Kind::CertificateDeclared(it) = kind { it.spec.as_mut().unwrap().duration.as_mut().unwrap().nanos = u32::MAX }, "span"),
+        (
+            "ClusterBootstrapped",
+            |kind| {
+                if let Kind::ClusterBootstrapped(it) = kind {
+                    it.cluster_id = vec![1; 15].into()
+                }
+            },
+            "cluster id",
+        ),
+        (
+            "TokenConsumed",
+            |kind| {
+                if let Kind::TokenConsumed(it) = kind {
+                    it.spki_hash = Bytes::new()
+                }
+            },
+            "key hash",
+        ),
+        (
+            "CertificateIssued",
+            |kind| {
+                if let Kind::CertificateIssued(it) = kind {
+                    it.serial = vec![0xff; 20].into()
+                }
+            },
+            "serial",
+        ),
+        (
+            "CertificateIssued",
+            |kind| {
+                if let Kind::CertificateIssued(it) = kind {
+                    it.issuer = "No!".into()
+                }
+            },
+            "issuer",
+        ),
+        (
+            "IssuanceOpened",
+            |kind| {
+                if let Kind::IssuanceOpened(it) = kind {
+                    it.trigger = 77
+                }
+            },
+            "trigger",
+        ),
+        (
+            "IssuanceOpened",
+            |kind| {
+                if let Kind::IssuanceOpened(it) = kind {
+                    it.instance = None
+                }
+            },
+            "instance",
+        ),
+        (
+            "CertificateDelivered",
+            |kind| {
+                if let Kind::CertificateDelivered(it) = kind {
+                    it.stage = 0
+                }
+            },
+            "stage",
+        ),
+        (
+            "CertificateDeclared",
+            |kind| {
+                if let Kind::CertificateDeclared(it) = kind {
+                    it.spec = None
+                }
+            },
+            "specification",
+        ),
+        (
+            "CertificateDeclared",
+            |kind| {
+                if let Kind::CertificateDeclared(it) = kind {
+                    it.spec.as_mut().unwrap().usages = vec!["x".into()]
+                }
+            },
+            "usage",
+        ),
+        (
+            "CertificateDeclared",
+            |kind| {
+                if let Kind::CertificateDeclared(it) = kind {
+                    it.spec.as_mut().unwrap().dialect = 0
+                }
+            },
+            "dialect",
+        ),
+        (
+            "CertificateDeclared",
+            |kind| {
+                if let Kind::CertificateDeclared(it) = kind {
+                    it.spec.as_mut().unwrap().labels.reverse()
+                }
+            },
+            "labels",
+        ),
+        (
+            "CertificateDeclared",
+            |kind| {
+                if let Kind::CertificateDeclared(it) = kind {
+                    it.spec.as_mut().unwrap().ip_addresses = vec![vec![1; 5].into()]
+                }
+            },
+            "IP address",
+        ),
+        (
+            "CertificateDeclared",
+            |kind| {
+                if let Kind::CertificateDeclared(it) = kind {
+                    it.spec.as_mut().unwrap().targets[0].sink = None
+                }
+            },
+            "target's sink",
+        ),
+        (
+            "CertificateDeclared",
+            |kind| {
+                if let Kind::CertificateDeclared(it) = kind {
+                    it.spec.as_mut().unwrap().renew_before_percentage = Some(256)
+                }
+            },
+            "renew before percentage",
+        ),
+        (
+            "CertificateDeclared",
+            |kind| {
+                if let Kind::CertificateDeclared(it) = kind {
+                    it.spec.as_mut().unwrap().duration.as_mut().unwrap().nanos = u32::MAX
+                }
+            },
+            "span",
+        ),
     ];
     for (sampled, change, what) in table {
         let mut event = sample(sampled);
@@ -103,7 +223,11 @@ fn snapshots_out_of_shape() {
     let refuse = |change: &dyn Fn(&mut Vec<v1::Record>)| {
         let mut chunk = whole.clone();
         change(&mut chunk.records);
-        DomainCodec.decode_cut(&mut [chunk.encode_to_vec()].into_iter()).err().map(|error| error.why).unwrap_or_default()
+        DomainCodec
+            .decode_cut(&mut [chunk.encode_to_vec()].into_iter())
+            .err()
+            .map(|error| error.why)
+            .unwrap_or_default()
     };
     assert!(refuse(&|records| drop(records.remove(0))).contains("cluster is absent"));
     assert!(refuse(&|records| records.push(records[0].clone())).contains("twice"));
