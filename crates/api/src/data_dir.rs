@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use certwright_core::ids::{ClusterId, NodeId, NodeName};
+use certwright_core::spec::{KeyAlgorithm, KeyEncoding};
 use certwright_core::{Reason, Rejection};
+use certwright_custody::LeafKey;
 use certwright_seams::disk::{Disk, File, Open};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::limits::DATA_FILE_OCTETS_MAX;
 
@@ -131,12 +134,12 @@ impl DataDir {
     }
 
     /// The node's key pair, made when absent.
-    pub fn node_key(&self) -> Result<rcgen::KeyPair, Rejection> {
+    pub fn node_key(&self) -> Result<LeafKey, Rejection> {
         self.key_pair(KEY)
     }
 
     /// The first administrator's key pair, kept until its context is written.
-    pub fn administrator_key(&self) -> Result<rcgen::KeyPair, Rejection> {
+    pub fn administrator_key(&self) -> Result<LeafKey, Rejection> {
         self.key_pair(ADMINISTRATOR_KEY)
     }
 
@@ -172,15 +175,16 @@ impl DataDir {
         self.write(PEERS, &text)
     }
 
-    fn key_pair(&self, name: &str) -> Result<rcgen::KeyPair, Rejection> {
+    fn key_pair(&self, name: &str) -> Result<LeafKey, Rejection> {
         if let Some(pem) = self.read(name)? {
-            let text = String::from_utf8(pem).map_err(|_| foreign(name, "it is not PEM"))?;
-            return rcgen::KeyPair::from_pem(&text).map_err(|error| foreign(name, &error.to_string()));
+            let pem = Zeroizing::new(pem);
+            let text = std::str::from_utf8(&pem).map_err(|_| foreign(name, "it is not PEM"))?;
+            return LeafKey::from_pem(text).map_err(|error| foreign(name, &error.to_string()));
         }
-        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
-            .map_err(|error| Rejection::new(Reason::Internal, format!("cannot make a key pair: {error}")))?;
-        self.write(name, pair.serialize_pem().as_bytes())?;
-        Ok(pair)
+        let failed = |error| Rejection::new(Reason::Internal, format!("cannot make a key pair: {error}"));
+        let key = LeafKey::generate(KeyAlgorithm::EcdsaP256).map_err(failed)?;
+        self.write(name, key.to_pem(KeyEncoding::Pkcs8).map_err(failed)?.as_bytes())?;
+        Ok(key)
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Rejection> {

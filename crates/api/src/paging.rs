@@ -25,6 +25,15 @@ pub(crate) fn token_after(last: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{PREFIX}{last}"))
 }
 
+/// Cuts a page that was read with one item too many; answers the token of the next page, empty after the last.
+pub(crate) fn cut<T>(page: &mut Vec<T>, size: usize, name: impl Fn(&T) -> &str) -> String {
+    if page.len() <= size {
+        return String::new();
+    }
+    page.truncate(size);
+    page.last().map(|last| token_after(name(last))).unwrap_or_default()
+}
+
 /// What a page token names; `None` for the first page.
 pub(crate) fn start(token: &str) -> Result<Option<String>, Rejection> {
     if token.is_empty() {

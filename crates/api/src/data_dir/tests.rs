@@ -5,7 +5,7 @@
 use super::*;
 
 fn disk() -> Arc<dyn Disk> {
-    Arc::new(certwright_seams::disk::SystemDisk)
+    Arc::new(certwright_seams::disk::OsDisk)
 }
 
 fn record() -> Record {
@@ -35,8 +35,8 @@ fn a_fresh_directory_is_nobodys_and_remembers_who_came() {
 fn the_key_is_made_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = DataDir::open(folder.path(), disk()).unwrap();
-    let first = data.node_key().unwrap().serialize_der();
-    assert_eq!(data.node_key().unwrap().serialize_der(), first);
+    let first = data.node_key().unwrap().spki_hash();
+    assert_eq!(data.node_key().unwrap().spki_hash(), first);
 }
 
 #[test]

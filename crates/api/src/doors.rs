@@ -1,0 +1,160 @@
+//! What all doors share: the log, the leader's rooms, who this server is, and how a read waits for the state it needs.
+//!
+//! It refuses state of its own: everything that must survive is in the log.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use certwright_core::ids::{AgentName, ClusterId, NodeId, NodeName};
+use certwright_core::log::Position;
+use certwright_core::{Reason, Rejection, State};
+use certwright_issuance::control::Control;
+use certwright_proto::{token, v1};
+use certwright_raft::{Log, ReadError, View};
+use certwright_seams::Seams;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::forward::Forwarder;
+use crate::limits::{BEHIND_WAIT, SESSIONS_MAX};
+use crate::metrics::Metrics;
+use crate::refuse;
+
+/// What all doors share.
+pub(crate) struct Doors {
+    pub(crate) log: Log<State>,
+    pub(crate) control: Control,
+    pub(crate) seams: Seams,
+    pub(crate) cluster: ClusterId,
+    pub(crate) epoch: u64,
+    pub(crate) node_id: NodeId,
+    pub(crate) name: NodeName,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) metrics: Metrics,
+    /// Set when this server begins to stop: streams end, nothing new is taken.
+    pub(crate) draining: CancellationToken,
+    /// Agents with a session here and how many they have.
+    sessions: Mutex<BTreeMap<AgentName, usize>>,
+}
+
+/// Who this server is.
+pub(crate) struct Who {
+    pub(crate) cluster: ClusterId,
+    pub(crate) epoch: u64,
+    pub(crate) node_id: NodeId,
+    pub(crate) name: NodeName,
+}
+
+impl Doors {
+    pub(crate) fn new(log: Log<State>, control: Control, seams: Seams, who: Who, metrics: Metrics) -> Self {
+        Self {
+            log,
+            control,
+            seams,
+            cluster: who.cluster,
+            epoch: who.epoch,
+            node_id: who.node_id,
+            name: who.name,
+            forwarder: Forwarder::default(),
+            metrics,
+            draining: CancellationToken::new(),
+            sessions: Mutex::default(),
+        }
+    }
+
+    /// The token of a position.
+    pub(crate) fn token(&self, position: Position) -> v1::Token {
+        token::encode(self.cluster, self.epoch, position)
+    }
+
+    /// The position of a token that a caller sent, if it sent one.
+    pub(crate) fn position(&self, token: Option<&v1::Token>) -> Result<Option<Position>, Rejection> {
+        token::decode_optional(token, self.cluster, self.epoch)
+    }
+
+    /// Waits until this server has applied what the token asks for; `BEHIND` when that takes too long.
+    pub(crate) async fn catch_up(&self, min_token: Option<&v1::Token>) -> Result<(), Rejection> {
+        match self.position(min_token)? {
+            Some(position) => self.log.wait_applied(position.index, BEHIND_WAIT).await.map_err(read_failed),
+            None => Ok(()),
+        }
+    }
+
+    /// A local read of at least the state that `min_token` names.
+    pub(crate) async fn read<R>(
+        &self,
+        min_token: Option<&v1::Token>,
+        read: impl FnOnce(&View<'_, State>) -> Result<R, Rejection>,
+    ) -> Result<R, Status> {
+        self.catch_up(min_token).await.map_err(refuse::status)?;
+        self.log.read(read).map_err(refuse::status)
+    }
+
+    /// Why this server should get no callers now.
+    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
+        if self.draining.is_cancelled() {
+            return Err("stopping");
+        }
+        let leadership = *self.log.leadership().borrow();
+        match leadership {
+            it if it.is_self && !it.ready => Err("taking over leadership"),
+            it if it.leader.is_none() => Err("no leader"),
+            _ => Ok(()),
+        }
+    }
+
+    /// `NOT_READY` while this server stops.
+    pub(crate) fn open(&self) -> Result<(), Rejection> {
+        match self.draining.is_cancelled() {
+            true => Err(Rejection::new(Reason::NotReady, "this server is stopping")),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes an agent's session until the guard is dropped; `OVERLOADED` when there are too many.
+    pub(crate) fn connect(self: &Arc<Self>, agent: AgentName) -> Result<Connected, Rejection> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.len() >= SESSIONS_MAX && !sessions.contains_key(&agent) {
+            return Err(Rejection::new(Reason::Overloaded, format!("this server has {SESSIONS_MAX} sessions")));
+        }
+        *sessions.entry(agent.clone()).or_default() += 1;
+        self.metrics.sessions.set(sessions.len() as i64);
+        Ok(Connected { doors: self.clone(), agent })
+    }
+
+    /// Whether the agent has a session with this server.
+    pub(crate) fn is_connected(&self, agent: &AgentName) -> bool {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(agent)
+    }
+}
+
+/// An agent's session as long as it lasts.
+pub(crate) struct Connected {
+    doors: Arc<Doors>,
+    agent: AgentName,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut sessions = self.doors.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = sessions.get_mut(&self.agent) {
+            *count -= 1;
+            if *count == 0 {
+                sessions.remove(&self.agent);
+            }
+        }
+        self.doors.metrics.sessions.set(sessions.len() as i64);
+    }
+}
+
+/// A read that the log could not answer.
+pub(crate) fn read_failed(error: ReadError) -> Rejection {
+    let reason = match &error {
+        ReadError::NotLeader { .. } | ReadError::NoQuorum => Reason::NoLeader,
+        ReadError::Behind { .. } => Reason::Behind,
+        ReadError::TooOld { .. } => Reason::TokenTooOld,
+        ReadError::Storage(_) => Reason::StorageFailed,
+        ReadError::Stopped => Reason::NotReady,
+    };
+    Rejection::new(reason, error.to_string())
+}

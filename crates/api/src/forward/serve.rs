@@ -1,0 +1,100 @@
+//! The leader's end of forwarding: decodes, runs, encodes.
+//!
+//! It refuses callers who are no peers, and actors that no client certificate can name.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use certwright_core::ids::Actor;
+use certwright_core::log::RequestId;
+use certwright_core::{Reason, Rejection};
+use certwright_issuance::order::Call;
+use certwright_proto::internal::v1::forward_server::Forward;
+use certwright_proto::internal::v1::{ForwardRequest, ForwardResponse};
+use certwright_raft::PeerNode;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::dispatch::run_encoded;
+use crate::doors::Doors;
+use crate::limits::{FORWARDED_MAX, STREAM_IN_FLIGHT_MAX};
+use crate::{refuse, trace};
+
+/// `certwright.internal.v1.Forward`.
+#[derive(Clone)]
+pub(crate) struct ForwardService {
+    doors: Arc<Doors>,
+    under_way: Arc<Semaphore>,
+}
+
+impl ForwardService {
+    /// The service of this server.
+    pub(crate) fn new(doors: Arc<Doors>) -> Self {
+        Self { doors, under_way: Arc::new(Semaphore::new(FORWARDED_MAX)) }
+    }
+
+    async fn answer(&self, request: ForwardRequest) -> ForwardResponse {
+        let id = request.id;
+        match self.run(request).await {
+            Ok(message) => ForwardResponse { id, message, status: Bytes::new() },
+            Err(rejection) => {
+                ForwardResponse { id, message: Bytes::new(), status: refuse::encode(&refuse::status(rejection)) }
+            }
+        }
+    }
+
+    async fn run(&self, request: ForwardRequest) -> Result<Bytes, Rejection> {
+        let leadership = *self.doors.log.leadership().borrow();
+        if !(leadership.is_self && leadership.ready) {
+            return Err(Rejection::new(Reason::NotLeader, "this server does not lead"));
+        }
+        let actor = Actor::parse(&request.actor)
+            .filter(|actor| matches!(actor, Actor::Administrator(_) | Actor::Agent(_) | Actor::Anonymous))
+            .ok_or_else(|| Rejection::new(Reason::PermissionDenied, "nobody can be forwarded under that name"))?;
+        let request_id = <[u8; 16]>::try_from(request.request_id.as_ref()).ok().map(RequestId);
+        let call = Call { actor, request_id, trace: trace::parse(&request.traceparent), validate_only: false };
+        run_encoded(&self.doors, &request.method, call, request.message).await
+    }
+}
+
+fn peer<T>(request: &Request<T>) -> Result<PeerNode, Status> {
+    request.extensions().get::<PeerNode>().copied().ok_or_else(|| {
+        refuse::status(Rejection::new(Reason::PermissionDenied, "only servers of the cluster forward commands"))
+    })
+}
+
+#[tonic::async_trait]
+impl Forward for ForwardService {
+    async fn execute(&self, request: Request<ForwardRequest>) -> Result<Response<ForwardResponse>, Status> {
+        peer(&request)?;
+        Ok(Response::new(self.answer(request.into_inner()).await))
+    }
+
+    type ExecuteStreamStream = Pin<Box<dyn Stream<Item = Result<ForwardResponse, Status>> + Send>>;
+
+    async fn execute_stream(
+        &self,
+        request: Request<Streaming<ForwardRequest>>,
+    ) -> Result<Response<Self::ExecuteStreamStream>, Status> {
+        let PeerNode(peer) = peer(&request)?;
+        let (answers, outgoing) = mpsc::channel(STREAM_IN_FLIGHT_MAX);
+        let (service, mut requests) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                let Ok(permit) = service.under_way.clone().acquire_owned().await else { break };
+                let (service, answers) = (service.clone(), answers.clone());
+                tokio::spawn(async move {
+                    let answer = service.answer(request).await;
+                    drop(permit);
+                    // A peer that is gone repeats the command elsewhere, under the same id.
+                    let _ = answers.send(Ok(answer)).await;
+                });
+            }
+            tracing::debug!(peer, "a peer's stream of commands ended");
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+}

@@ -1,0 +1,146 @@
+//! The accept loop of the API port: bounded handshakes with a deadline, then verified connections for the gRPC server.
+//!
+//! It refuses to let a stranger cost more than one handshake: what is over a bound is closed unread.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use certwright_core::ids::{Actor, ClusterId};
+use certwright_seams::net::{BoxStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+
+use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+use crate::tls;
+
+/// Who is at the other end of a connection; in the extensions of every request on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// As its certificate, verified, names it.
+    pub(crate) actor: Actor,
+    /// SHA-256 of the SubjectPublicKeyInfo it proved to hold; `None` for strangers.
+    pub(crate) spki_hash: Option<[u8; 32]>,
+}
+
+/// A verified TLS connection.
+pub(crate) struct Connection {
+    stream: TlsStream<BoxStream>,
+    caller: Caller,
+    /// Counts towards the bound for as long as the connection is open.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// What every handshake needs.
+struct Door {
+    acceptor: TlsAcceptor,
+    cluster: ClusterId,
+    handshakes: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    accepted: mpsc::Sender<io::Result<Connection>>,
+}
+
+/// Accepts until `shutdown`; verified connections come out of the returned stream.
+pub(crate) fn accept(
+    listener: Box<dyn Listener>,
+    config: Arc<rustls::ServerConfig>,
+    cluster: ClusterId,
+    shutdown: CancellationToken,
+) -> tokio_stream::wrappers::ReceiverStream<io::Result<Connection>> {
+    let (accepted, connections) = mpsc::channel(HANDSHAKES_MAX);
+    let door = Arc::new(Door {
+        acceptor: config.into(),
+        cluster,
+        handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+        connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        accepted,
+    });
+    tokio::spawn(accept_loop(listener, door, shutdown));
+    tokio_stream::wrappers::ReceiverStream::new(connections)
+}
+
+async fn accept_loop(mut listener: Box<dyn Listener>, door: Arc<Door>, shutdown: CancellationToken) {
+    loop {
+        // Waiting for a free handshake leaves further callers in the kernel's queue, which is bounded too.
+        let handshake = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            permit = door.handshakes.clone().acquire_owned() => match permit { Ok(permit) => permit, Err(_) => return },
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => drop(tokio::spawn(door.clone().admit(stream, address, handshake))),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+impl Door {
+    async fn admit(self: Arc<Self>, stream: BoxStream, address: SocketAddr, _handshake: OwnedSemaphorePermit) {
+        let Ok(permit) = self.connections.clone().try_acquire_owned() else {
+            tracing::warn!(%address, limit = CONNECTIONS_MAX, "too many connections, one is closed");
+            return;
+        };
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await;
+        let stream = match handshake {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%address, %error, "a handshake failed"),
+            Err(_) => return tracing::debug!(%address, "a handshake took too long"),
+        };
+        let Some(caller) = self.caller(&stream) else {
+            return tracing::warn!(%address, "a certificate of this cluster names nobody known");
+        };
+        tracing::debug!(%address, actor = %caller.actor, "connected");
+        // An ended server no longer takes connections; this one is then closed by being dropped.
+        let _ = self.accepted.send(Ok(Connection { stream, caller, _permit: permit })).await;
+    }
+
+    fn caller(&self, stream: &TlsStream<BoxStream>) -> Option<Caller> {
+        let certificates = stream.get_ref().1.peer_certificates();
+        let actor = tls::actor(certificates, self.cluster)?;
+        let spki_hash = certificates.and_then(<[_]>::first).and_then(|leaf| tls::spki_hash(leaf));
+        Some(Caller { actor, spki_hash })
+    }
+}

@@ -1,0 +1,53 @@
+//! What the doors count: calls with their durations, sessions, certificates as the leader sees them.
+//!
+//! It refuses labels with unbounded values: method, code and reason come from tables of ours.
+
+use prometheus::core::Collector;
+use prometheus::{HistogramOpts, HistogramVec, IntGauge, Registry};
+
+/// Counters and histograms of the doors.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    /// Seconds per call, by method and gRPC code.
+    pub(crate) calls: HistogramVec,
+    /// Agents with a session here.
+    pub(crate) sessions: IntGauge,
+    /// Watches open here.
+    pub(crate) watches: IntGauge,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub(crate) fn register(registry: &Registry) -> Self {
+        let calls = HistogramOpts::new("certwright_rpc_server_call_duration_seconds", "Duration of API calls").buckets(
+            vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
+        );
+        let metrics = Self {
+            calls: HistogramVec::new(calls, &["rpc_method", "rpc_status_code"]).expect("the name and labels are valid"),
+            sessions: gauge("certwright_agent_sessions", "Agents with a session on this server"),
+            watches: gauge("certwright_watches", "Watches open on this server"),
+            registry: registry.clone(),
+        };
+        add(registry, Box::new(metrics.calls.clone()));
+        add(registry, Box::new(metrics.sessions.clone()));
+        add(registry, Box::new(metrics.watches.clone()));
+        metrics
+    }
+
+    /// Everything that was registered by any room, in Prometheus's text format.
+    pub(crate) fn text(&self) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+fn gauge(name: &str, help: &str) -> IntGauge {
+    IntGauge::new(name, help).expect("the name is valid")
+}
+
+fn add(registry: &Registry, collector: Box<dyn Collector>) {
+    // A second registration can only be the same one of a server started again in the same process.
+    if let Err(error) = registry.register(collector) {
+        tracing::debug!(%error, "a metric was registered before");
+    }
+}

@@ -1,0 +1,306 @@
+//! One server: opens its data, joins consensus, serves its three ports, and stops in good order.
+//!
+//! It refuses to create anything: `bootstrap` and `join` prepare the data directory, `Node` runs what is there.
+
+mod ports;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use certwright_core::ids::{ClusterId, NodeName};
+use certwright_core::{Reason, Rejection, State};
+use certwright_custody::{NodeSeal, SealedCustody};
+use certwright_issuance::control::{Control, ControlOptions};
+use certwright_issuance::projector::Projection;
+use certwright_proto::storage::DomainCodec;
+use certwright_raft::{Log, LogOptions, Member, OpenError, SledStore};
+use certwright_seams::Seams;
+use certwright_seams::net::Listener;
+use rustls::sign::CertifiedKey;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::data_dir::{DataDir, Phase, Record};
+use crate::doors::{Doors, Who};
+use crate::limits::DRAIN_TIMEOUT;
+use crate::metrics::Metrics;
+use crate::tls::{self, ServerIdentity};
+
+/// Where a server listens; what is absent is taken from the data directory, or from the usual ports at first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listen {
+    /// gRPC for clients and agents; 127.0.0.1:7443 at first.
+    pub api: Option<SocketAddr>,
+    /// Consensus and forwarding between servers; 127.0.0.1:7444 at first.
+    pub raft: Option<SocketAddr>,
+    /// Liveness, readiness, metrics; 127.0.0.1:7480 at first.
+    pub http: Option<SocketAddr>,
+}
+
+/// How others reach a server, `host:port`; where it listens when absent. Fixed at bootstrap or join.
+#[derive(Clone, Debug, Default)]
+pub struct Advertise {
+    /// The API port.
+    pub api: Option<String>,
+    /// The internal port.
+    pub raft: Option<String>,
+    /// The HTTP port.
+    pub http: Option<String>,
+}
+
+/// Timers of consensus.
+#[derive(Clone, Copy, Debug)]
+pub struct Timers {
+    /// Shortest and longest wait for a leader, milliseconds.
+    pub election_millis: (u64, u64),
+    /// Between heartbeats, milliseconds.
+    pub heartbeat_millis: u64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { election_millis: (500, 1000), heartbeat_millis: 100 }
+    }
+}
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Its name for people; fixed at bootstrap or join, `server-1` when absent.
+    pub name: Option<NodeName>,
+    /// Where it listens.
+    pub listen: Listen,
+    /// How others reach it.
+    pub advertise: Advertise,
+    /// Timers of consensus.
+    pub timers: Timers,
+    /// Panic where a replica refuses a transaction; for tests.
+    pub strict: bool,
+}
+
+impl NodeConfig {
+    /// The usual configuration for a data directory.
+    pub fn new(data: PathBuf) -> Self {
+        Self {
+            data,
+            name: None,
+            listen: Listen::default(),
+            advertise: Advertise::default(),
+            timers: Timers::default(),
+            strict: false,
+        }
+    }
+}
+
+/// A running server.
+pub struct Node {
+    doors: Arc<Doors>,
+    record: Record,
+    addresses: Addresses,
+    identity: Arc<ServerIdentity>,
+    shutdown: CancellationToken,
+    tasks: JoinSet<&'static str>,
+    // Last: the lock on the directory outlives everything that writes into it.
+    _data: DataDir,
+}
+
+/// Where a server in fact listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Addresses {
+    /// The API port.
+    pub api: SocketAddr,
+    /// The internal port.
+    pub raft: SocketAddr,
+    /// The HTTP port.
+    pub http: SocketAddr,
+}
+
+impl Node {
+    /// Starts the server that lives in a data directory. `NOT_INITIALIZED` when none does.
+    pub async fn start(config: NodeConfig, seams: Seams) -> Result<Self, Rejection> {
+        let data = DataDir::open(&config.data, seams.disk.clone())?;
+        let record = member_record(&data)?;
+        let cluster = record.cluster()?;
+        let chain = data.certificates()?.ok_or_else(|| not_initialized(&data))?;
+        let chain = tls::certificates(&chain)?;
+        let system_authority = chain.last().cloned().ok_or_else(|| not_initialized(&data))?;
+        let certified = tls::certified_key(chain, &data.node_key()?)?;
+        let listeners = Listeners::bind(&config.listen, &record, &seams).await?;
+        let addresses = listeners.addresses()?;
+
+        let registry = prometheus::Registry::new();
+        let rooms = Rooms::open(&config, &record, &data, certified.clone(), &registry, &seams).await?;
+        rooms.log.trust(known_peers(&data)?);
+        let who = Who { cluster, epoch: record.epoch, node_id: record.node_id, name: record.node_name()? };
+        let metrics = Metrics::register(&registry);
+        let doors = Arc::new(Doors::new(rooms.log, rooms.control, seams.clone(), who, metrics));
+        let identity = ServerIdentity::new(certified);
+        let shutdown = CancellationToken::new();
+        let tls = tls::server_config(identity.clone(), system_authority, seams.clock.clone())?;
+        let tasks = ports::serve(&doors, listeners, rooms.seal, tls, &shutdown);
+        tracing::info!(node = record.node_id, name = %record.name, api = %addresses.api, "serving");
+        Ok(Self { doors, record, addresses, identity, shutdown, tasks, _data: data })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Who it is.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The certificate it shows on the API port; exchangeable while it serves.
+    pub fn identity(&self) -> &Arc<ServerIdentity> {
+        &self.identity
+    }
+
+    /// Waits until the cluster has a leader and this server knows it.
+    pub async fn ready(&self) {
+        let mut leadership = self.doors.log.leadership();
+        // An error means that the log has stopped, which `ended` reports.
+        let _ = leadership.wait_for(|it| it.ready || (it.leader.is_some() && !it.is_self)).await;
+    }
+
+    /// Resolves when a port or the log ended by itself, with its name.
+    pub async fn ended(&mut self) -> &'static str {
+        match self.tasks.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(error)) => {
+                tracing::error!(%error, "a task of the server failed");
+                "a task"
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops in good order: streams are told to go elsewhere, leadership is handed over, then everything ends.
+    pub async fn stop(mut self) {
+        tracing::info!("stopping");
+        self.doors.draining.cancel();
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        self.shutdown.cancel();
+        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            tracing::debug!("some connections did not end in time and are cut");
+        }
+        self.doors.log.shutdown().await;
+        self.tasks.shutdown().await;
+    }
+}
+
+/// The log and the leader's rooms, opened; shared by `Node` and `bootstrap`.
+pub(crate) struct Rooms {
+    pub(crate) log: Log<State>,
+    pub(crate) control: Control,
+    pub(crate) seal: Arc<NodeSeal>,
+}
+
+impl Rooms {
+    pub(crate) async fn open(
+        config: &NodeConfig,
+        record: &Record,
+        data: &DataDir,
+        identity: Arc<CertifiedKey>,
+        registry: &prometheus::Registry,
+        seams: &Seams,
+    ) -> Result<Self, Rejection> {
+        let seal = Arc::new(open_seal(data, seams)?);
+        let ClusterId(cluster_id) = record.cluster()?;
+        let mut options = LogOptions::new(data.path().to_path_buf(), cluster_id, record.node_id, record.epoch);
+        options.election_millis = config.timers.election_millis;
+        options.heartbeat_millis = config.timers.heartbeat_millis;
+        options.strict = config.strict;
+        options.registry = registry.clone();
+        let projection = SledStore::open(&data.path().join("projection"))
+            .map_err(|error| Rejection::new(Reason::StorageFailed, format!("cannot open the projection: {error}")))?;
+        let log = Log::open(
+            options,
+            seams.clone(),
+            Arc::new(DomainCodec),
+            Arc::new(Projection::new(registry)),
+            Box::new(projection),
+            identity,
+        )
+        .await
+        .map_err(open_failed)?;
+        let custody = Arc::new(SealedCustody::new(seams.entropy.clone(), seams.exec.clone()));
+        let options = ControlOptions { registry: registry.clone() };
+        let control = Control::start(log.clone(), custody, seal.clone(), seams.clone(), options);
+        Ok(Self { log, control, seal })
+    }
+}
+
+pub(crate) fn open_seal(data: &DataDir, seams: &Seams) -> Result<NodeSeal, Rejection> {
+    NodeSeal::create_or_open(&*seams.disk, data.path(), &*seams.entropy)
+        .map_err(|error| Rejection::new(Reason::ForeignData, format!("the server's seal cannot be opened: {error}")))
+}
+
+/// The three ports, bound before anything else is touched.
+struct Listeners {
+    api: Box<dyn Listener>,
+    raft: Box<dyn Listener>,
+    http: Box<dyn Listener>,
+}
+
+impl Listeners {
+    async fn bind(listen: &Listen, record: &Record, seams: &Seams) -> Result<Self, Rejection> {
+        let stored = |text: &str| {
+            text.parse::<SocketAddr>().map_err(|_| crate::data_dir::foreign("node.json", "an address is malformed"))
+        };
+        let api = listen.api.map_or_else(|| stored(&record.api_listen), Ok)?;
+        let raft = listen.raft.map_or_else(|| stored(&record.raft_listen), Ok)?;
+        let http = listen.http.map_or_else(|| stored(&record.http_listen), Ok)?;
+        Ok(Self { api: bind(seams, api).await?, raft: bind(seams, raft).await?, http: bind(seams, http).await? })
+    }
+
+    fn addresses(&self) -> Result<Addresses, Rejection> {
+        let failed = |error: io::Error| Rejection::new(Reason::Internal, format!("a listener has no address: {error}"));
+        Ok(Addresses {
+            api: self.api.local_addr().map_err(failed)?,
+            raft: self.raft.local_addr().map_err(failed)?,
+            http: self.http.local_addr().map_err(failed)?,
+        })
+    }
+}
+
+async fn bind(seams: &Seams, address: SocketAddr) -> Result<Box<dyn Listener>, Rejection> {
+    seams.net.listen(address).await.map_err(|error| {
+        Rejection::new(Reason::PortInUse, format!("cannot listen on {address}: {error}"))
+    })
+}
+
+fn member_record(data: &DataDir) -> Result<Record, Rejection> {
+    match data.record()? {
+        Some(record) if record.phase == Phase::Member => Ok(record),
+        _ => Err(not_initialized(data)),
+    }
+}
+
+fn known_peers(data: &DataDir) -> Result<Vec<Member>, Rejection> {
+    let malformed = || crate::data_dir::foreign("peers.json", "a key hash is not 64 hex digits");
+    let member = |peer: crate::data_dir::KnownPeer| {
+        let spki_hash = hex::decode(&peer.spki_hash).ok().and_then(|it| it.try_into().ok()).ok_or_else(malformed)?;
+        Ok(Member { node_id: peer.node_id, address: peer.raft_address, spki_hash })
+    };
+    data.peers()?.into_iter().map(member).collect()
+}
+
+fn not_initialized(data: &DataDir) -> Rejection {
+    Rejection::new(Reason::NotInitialized, format!("{} holds no server yet", data.path().display()))
+}
+
+fn open_failed(error: OpenError) -> Rejection {
+    let reason = match &error {
+        OpenError::Io(_) => Reason::StorageFailed,
+        OpenError::Foreign(_) | OpenError::Decode(_) | OpenError::Tls(_) => Reason::ForeignData,
+        OpenError::Options(_) => Reason::Usage,
+        OpenError::Consensus(_) => Reason::Internal,
+    };
+    Rejection::new(reason, error.to_string())
+}

@@ -1,0 +1,133 @@
+//! `certwright.v1.Cluster`: its servers, their digests, an administrator's own identity, taking a server out.
+//!
+//! It refuses to guess about others: what a server does not say within its time is `unreachable`.
+
+mod peers;
+
+use std::sync::Arc;
+
+use certwright_core::command::Command;
+use certwright_core::ids::Actor;
+use certwright_core::policy::{Action, Resource};
+use certwright_core::{Reason, Rejection};
+use certwright_issuance::order::Call;
+use certwright_proto::v1;
+use certwright_proto::v1::cluster_server::Cluster;
+use tonic::{Request, Response, Status};
+
+use super::{Api, identity_response, own_identity};
+use crate::dispatch::Method;
+use crate::doors::{Doors, read_failed};
+use crate::{auth, refuse, trace};
+
+#[tonic::async_trait]
+impl Cluster for Api {
+    async fn get_cluster(
+        &self,
+        request: Request<v1::GetClusterRequest>,
+    ) -> Result<Response<v1::GetClusterResponse>, Status> {
+        auth::allow(&auth::caller(&request)?, Action::Read, &Resource::Cluster)?;
+        let asked = request.into_inner();
+        if asked.linearizable {
+            self.doors.log.read_index().await.map_err(|error| refuse::status(read_failed(error)))?;
+        }
+        self.doors.catch_up(asked.min_token.as_ref()).await.map_err(refuse::status)?;
+        Ok(Response::new(peers::describe(&self.doors).await))
+    }
+
+    async fn get_digests(
+        &self,
+        request: Request<v1::GetDigestsRequest>,
+    ) -> Result<Response<v1::GetDigestsResponse>, Status> {
+        let caller = auth::caller(&request)?;
+        auth::allow(&caller, Action::Operate, &Resource::Cluster)?;
+        let trace = trace::of(request.metadata());
+        let at = crate::dispatch::execute::<RequestDigest>(&self.doors, &caller, trace, v1::GetDigestsRequest {}).await?;
+        peers::digests(&self.doors, at.index).await.map(Response::new).map_err(refuse::status)
+    }
+
+    async fn renew_identity(
+        &self,
+        request: Request<v1::RenewIdentityRequest>,
+    ) -> Result<Response<v1::IdentityResponse>, Status> {
+        self.command::<RenewIdentity>(request).await
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        self.command::<RemoveNode>(request).await
+    }
+}
+
+/// `cluster/digest`: has every server compute the digest of its state right after one entry.
+pub(crate) struct RequestDigest;
+
+impl Method for RequestDigest {
+    const PATH: &'static str = "cluster/digest";
+    type Request = v1::GetDigestsRequest;
+    type Response = v1::GetDigestsResponse;
+
+    fn right(_: &Actor) -> (Action, Resource) {
+        (Action::Operate, Resource::Cluster)
+    }
+
+    async fn run(doors: &Arc<Doors>, call: Call, _: Self::Request) -> Result<Self::Response, Rejection> {
+        certwright_core::policy::authorize(&call.actor, Action::Operate, &Resource::Cluster)?;
+        let index = doors.log.request_digest().await.map_err(|error| match error {
+            certwright_raft::ProposeError::NotLeader { .. } => Rejection::new(Reason::NotLeader, error.to_string()),
+            other => Rejection::new(Reason::OutcomeUnknown, other.to_string()),
+        })?;
+        Ok(v1::GetDigestsResponse { index, ..Default::default() })
+    }
+}
+
+/// A new certificate for the calling administrator.
+pub(crate) struct RenewIdentity;
+
+impl Method for RenewIdentity {
+    const PATH: &'static str = "/certwright.v1.Cluster/RenewIdentity";
+    type Request = v1::RenewIdentityRequest;
+    type Response = v1::IdentityResponse;
+
+    fn right(actor: &Actor) -> (Action, Resource) {
+        own_identity(actor)
+    }
+
+    async fn run(doors: &Arc<Doors>, call: Call, request: Self::Request) -> Result<Self::Response, Rejection> {
+        let answer = doors.control.renew_identity(call, request.csr.into()).await?;
+        Ok(identity_response(doors, answer))
+    }
+}
+
+/// Takes a server out; its id never recurs.
+pub(crate) struct RemoveNode;
+
+impl Method for RemoveNode {
+    const PATH: &'static str = "/certwright.v1.Cluster/RemoveNode";
+    type Request = v1::RemoveNodeRequest;
+    type Response = v1::DeleteResponse;
+
+    fn request_id(request: &Self::Request) -> &str {
+        &request.request_id
+    }
+
+    fn right(_: &Actor) -> (Action, Resource) {
+        (Action::Operate, Resource::Cluster)
+    }
+
+    async fn run(doors: &Arc<Doors>, call: Call, request: Self::Request) -> Result<Self::Response, Rejection> {
+        let absent = || Rejection::new(Reason::NotFound, format!("there is no server {:?}", request.name));
+        let node_id = node_named(doors, &request.name).ok_or_else(absent)?;
+        let outcome = doors.control.execute(call, Command::RemoveNode { node_id }).await?;
+        Ok(v1::DeleteResponse { token: Some(doors.token(outcome.position)) })
+    }
+}
+
+fn node_named(doors: &Doors, name: &str) -> Option<u64> {
+    doors.log.read(|view| {
+        let mut nodes = view.state.cluster.nodes.values().filter(|node| !node.removed);
+        nodes.find(|node| node.record.name.as_str() == name).map(|node| node.record.id)
+    })
+}

@@ -1,0 +1,141 @@
+//! `certwright.v1.Events`: the log as its watchers see it.
+//!
+//! It refuses gaps and repeats: a token names the last transaction that was sent completely, or the watch is refused
+//! as too old.
+
+use std::sync::Arc;
+
+use certwright_core::log::Position;
+use certwright_core::policy::{Action, Resource};
+use certwright_core::{Reason, Rejection, State};
+use certwright_proto::v1::events_server::Events;
+use certwright_proto::api::event::events_of;
+use certwright_proto::v1;
+use certwright_raft::{Watch, WatchItem};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::Api;
+use crate::doors::{Doors, read_failed};
+use crate::limits::{BEHIND_WAIT, BOOKMARK_INTERVAL, OUTBOUND_QUEUE_MAX};
+use crate::{auth, refuse};
+
+#[tonic::async_trait]
+impl Events for Api {
+    type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        auth::allow(&auth::caller(&request)?, Action::Read, &Resource::Events)?;
+        self.doors.open().map_err(refuse::status)?;
+        let asked = request.into_inner();
+        let after = begin(&self.doors, &asked).await.map_err(refuse::status)?;
+        let watch = self.doors.log.watch(after).map_err(|error| refuse::status(read_failed(error)))?;
+        let (out, outgoing) = mpsc::channel(OUTBOUND_QUEUE_MAX);
+        let watcher = Watcher { doors: self.doors.clone(), asked, out, told: after };
+        tokio::spawn(watcher.run(watch));
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+/// Where a watch begins: after its token, or before its first index.
+async fn begin(doors: &Doors, asked: &v1::WatchRequest) -> Result<Position, Rejection> {
+    match doors.position(asked.token.as_ref())? {
+        Some(position) => {
+            doors.log.wait_applied(position.index, BEHIND_WAIT).await.map_err(read_failed)?;
+            Ok(position)
+        }
+        None => match asked.from_index.checked_sub(1) {
+            Some(before) if before > 0 => Ok(Position { index: before, ordinal: u32::MAX }),
+            _ => Ok(Position::START),
+        },
+    }
+}
+
+/// One watch.
+struct Watcher {
+    doors: Arc<Doors>,
+    asked: v1::WatchRequest,
+    out: mpsc::Sender<Result<v1::WatchResponse, Status>>,
+    /// The last transaction that was sent completely, or needed no sending.
+    told: Position,
+}
+
+/// The stream is over.
+struct Over;
+
+impl Watcher {
+    async fn run(mut self, watch: Watch<State>) {
+        self.doors.metrics.watches.inc();
+        // The end of a stream needs no word; a broken one was told.
+        let _ = self.follow(watch).await;
+        self.doors.metrics.watches.dec();
+    }
+
+    async fn follow(&mut self, mut watch: Watch<State>) -> Result<(), Over> {
+        let end = match (self.asked.to_index, self.asked.follow) {
+            (0, true) => u64::MAX,
+            (0, false) => self.doors.log.applied().borrow().index,
+            (to, true) => to,
+            (to, false) => to.min(self.doors.log.applied().borrow().index),
+        };
+        while self.told.index < end {
+            let draining = self.doors.draining.clone();
+            let item = tokio::select! {
+                biased;
+                () = draining.cancelled() => return self.stop().await,
+                () = self.out.closed() => return Err(Over),
+                item = watch.next() => item,
+                () = tokio::time::sleep(BOOKMARK_INTERVAL) => {
+                    self.bookmark().await?;
+                    continue;
+                }
+            };
+            match item {
+                Some(WatchItem::Transaction { position, .. }) if position.index > end => break,
+                Some(WatchItem::Transaction { position, at, entry, ordinal }) => {
+                    let transaction = &entry.transactions[ordinal as usize];
+                    self.tell(events_of(position, at, transaction), position).await?;
+                }
+                Some(WatchItem::Bookmark(position)) => self.told = self.told.max(position),
+                None => return self.lost().await,
+            }
+        }
+        self.bookmark().await
+    }
+
+    /// Sends the events of one transaction that the caller asked for. Only the last of them carries the transaction's
+    /// own token: whoever stops in the middle gets all of it again.
+    async fn tell(&mut self, events: Vec<v1::Event>, position: Position) -> Result<(), Over> {
+        let wanted: Vec<_> =
+            events.into_iter().filter(|event| event.stream.starts_with(&self.asked.stream_prefix)).collect();
+        let last = wanted.len();
+        for (number, event) in wanted.into_iter().enumerate() {
+            let at = if number + 1 == last { position } else { self.told };
+            self.send(Some(event), at).await?;
+        }
+        self.told = position;
+        Ok(())
+    }
+
+    async fn bookmark(&self) -> Result<(), Over> {
+        self.send(None, self.told).await
+    }
+
+    async fn send(&self, event: Option<v1::Event>, at: Position) -> Result<(), Over> {
+        let token = Some(self.doors.token(at));
+        self.out.send(Ok(v1::WatchResponse { event, token })).await.map_err(|_| Over)
+    }
+
+    async fn stop(&self) -> Result<(), Over> {
+        self.bookmark().await?;
+        let stopping = Rejection::new(Reason::NotReady, "this server is stopping: watch on from another one");
+        self.out.send(Err(refuse::status(stopping))).await.map_err(|_| Over)
+    }
+
+    /// The archive no longer reaches back to this watcher, or the log has stopped.
+    async fn lost(&self) -> Result<(), Over> {
+        let lost = Rejection::new(Reason::TokenTooOld, "the log before the newest snapshot is not kept on this server");
+        self.out.send(Err(refuse::status(lost))).await.map_err(|_| Over)
+    }
+}

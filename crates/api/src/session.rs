@@ -1,0 +1,187 @@
+//! One agent's session: its scope flows down as state, its CSRs and reports flow up to the leader.
+//!
+//! It refuses history and older state: an agent is told what is, never less than it already knew.
+
+mod assignment;
+mod scope;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use certwright_core::ids::{Actor, AgentName};
+use certwright_core::log::Position;
+use certwright_core::policy::{Action, Resource};
+use certwright_core::{Reason, Rejection};
+use certwright_proto::agent::v1::agent_message::Kind as Up;
+use certwright_proto::agent::v1::server_message::Kind as Down;
+use certwright_proto::agent::v1::{AgentMessage, Draining, Heartbeat, Hello, ServerMessage, Welcome};
+use certwright_raft::ReadError;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::doors::{Connected, Doors, read_failed};
+use crate::limits::{BEHIND_WAIT, BOOKMARK_INTERVAL, HELLO_TIMEOUT, OUTBOUND_QUEUE_MAX, SCOPE_PAUSE};
+use crate::listener::Caller;
+use crate::{auth, refuse};
+
+pub(crate) use upstream::{RenewAgentIdentity, Report, SubmitCsr};
+
+/// How long the agent has to read that this server is going away before the stream ends.
+const DRAINING_PAUSE: Duration = Duration::from_millis(100);
+
+type Outbound = mpsc::Sender<Result<ServerMessage, Status>>;
+
+/// One agent's session.
+struct Session {
+    doors: Arc<Doors>,
+    agent: AgentName,
+    out: Outbound,
+}
+
+/// The stream is over; nobody is left to be told.
+struct Over;
+
+/// Opens a session: checks who it is, then serves it in a task of its own.
+pub(crate) async fn open(
+    doors: &Arc<Doors>,
+    request: Request<Streaming<AgentMessage>>,
+) -> Result<Response<ReceiverStream<Result<ServerMessage, Status>>>, Status> {
+    let caller = auth::caller(&request)?;
+    let Actor::Agent(agent) = caller.actor.clone() else {
+        let somebody = AgentName::parse("-").or_else(|_| AgentName::parse("agent")).map_err(refuse::status)?;
+        auth::allow(&caller, Action::Session, &Resource::Agent(somebody))?;
+        return Err(refuse::status(Rejection::new(Reason::PermissionDenied, "sessions are for agents")));
+    };
+    auth::allow(&caller, Action::Session, &Resource::Agent(agent.clone()))?;
+    doors.open().map_err(refuse::status)?;
+    admit(doors, &agent, &caller).await.map_err(refuse::status)?;
+    let connected = doors.connect(agent.clone()).map_err(refuse::status)?;
+    let (out, outgoing) = mpsc::channel(OUTBOUND_QUEUE_MAX);
+    let session = Session { doors: doors.clone(), agent, out };
+    tokio::spawn(session.run(caller, request.into_inner(), connected));
+    Ok(Response::new(ReceiverStream::new(outgoing)))
+}
+
+/// Whether the agent is registered with the key it proved. A server that does not know it asks whether it is behind.
+async fn admit(doors: &Doors, agent: &AgentName, caller: &Caller) -> Result<(), Rejection> {
+    match registered(doors, agent, caller) {
+        Err(rejection) if rejection.reason == Reason::Unauthenticated => {
+            doors.log.read_index().await.map_err(read_failed)?;
+            registered(doors, agent, caller)
+        }
+        known => known,
+    }
+}
+
+fn registered(doors: &Doors, agent: &AgentName, caller: &Caller) -> Result<(), Rejection> {
+    doors.log.read(|view| {
+        let known = view.state.agents.get(agent);
+        let key = caller.spki_hash;
+        let proved = known.is_some_and(|known| {
+            key == Some(known.spki_hash) || known.identity.is_some_and(|identity| key == Some(identity.spki_hash))
+        });
+        match proved {
+            true => Ok(()),
+            false => Err(Rejection::new(
+                Reason::Unauthenticated,
+                format!("no agent {agent} with this key is registered; it was removed, or joined again elsewhere"),
+            )),
+        }
+    })
+}
+
+impl Session {
+    async fn run(self, caller: Caller, mut incoming: Streaming<AgentMessage>, _connected: Connected) {
+        let session = Arc::new(self);
+        tracing::debug!(agent = %session.agent, "session opened");
+        match session.greet(&mut incoming).await {
+            Ok(after) => {
+                let upstream = upstream::serve(session.clone(), caller, incoming);
+                tokio::select! {
+                    biased;
+                    () = upstream => {}
+                    _ = session.feed(after) => {}
+                }
+            }
+            Err(Some(rejection)) => {
+                let _ = session.out.send(Err(refuse::status(rejection))).await;
+            }
+            Err(None) => {}
+        }
+        tracing::debug!(agent = %session.agent, "session ended");
+    }
+
+    /// Hello and welcome; says from where the agent goes on, `None` for the complete scope.
+    async fn greet(&self, incoming: &mut Streaming<AgentMessage>) -> Result<Option<Position>, Option<Rejection>> {
+        let first = tokio::time::timeout(HELLO_TIMEOUT, incoming.message()).await;
+        let hello = match first {
+            Ok(Ok(Some(AgentMessage { kind: Some(Up::Hello(hello)), .. }))) => hello,
+            Ok(Ok(Some(_))) => return Err(Some(Rejection::new(Reason::InvalidSpec, "a session begins with hello"))),
+            Err(_) => return Err(Some(Rejection::new(Reason::InvalidSpec, "no hello came in time"))),
+            Ok(_) => return Err(None),
+        };
+        let after = self.resume(&hello).await.map_err(Some)?;
+        let welcome = Welcome {
+            complete: after.is_none(),
+            server: self.doors.name.to_string(),
+            clock: Some(now(&self.doors)),
+        };
+        self.send(Down::Welcome(welcome), String::new()).await.map_err(|Over| None)?;
+        Ok(after)
+    }
+
+    /// Where the agent's token leads. A token of another cluster or epoch, or one too old, leads to the complete scope;
+    /// one of the future means that this server is behind.
+    async fn resume(&self, hello: &Hello) -> Result<Option<Position>, Rejection> {
+        let Ok(Some(position)) = self.doors.position(hello.resume.as_ref()) else { return Ok(None) };
+        match self.doors.log.wait_applied(position.index, BEHIND_WAIT).await {
+            Ok(()) => {}
+            Err(error @ ReadError::Behind { .. }) => return Err(read_failed(error)),
+            Err(error) => return Err(read_failed(error)),
+        }
+        let remembered = self.doors.log.read(|view| view.state.scope_since(&self.agent, position, 1).is_some());
+        Ok(remembered.then_some(position))
+    }
+
+    /// Tells the agent what changes until the stream or this server ends.
+    async fn feed(&self, after: Option<Position>) -> Result<(), Over> {
+        let mut applied = self.doors.log.applied();
+        let mut told = match after {
+            Some(position) => position,
+            None => self.tell_everything().await?,
+        };
+        loop {
+            applied.borrow_and_update();
+            told = self.tell_changes(told).await?;
+            tokio::select! {
+                biased;
+                () = self.doors.draining.cancelled() => return self.drain().await,
+                changed = applied.changed() => if changed.is_err() { return Err(Over) },
+                () = tokio::time::sleep(BOOKMARK_INTERVAL) => self.bookmark(told, false).await?,
+                () = self.out.closed() => return Err(Over),
+            }
+            tokio::time::sleep(SCOPE_PAUSE).await;
+        }
+    }
+
+    async fn drain(&self) -> Result<(), Over> {
+        self.send(Down::Draining(Draining {}), String::new()).await?;
+        tokio::time::sleep(DRAINING_PAUSE).await;
+        Ok(())
+    }
+
+    async fn heartbeat(&self) -> Result<(), Over> {
+        self.send(Down::Heartbeat(Heartbeat { clock: Some(now(&self.doors)) }), String::new()).await
+    }
+
+    async fn send(&self, kind: Down, traceparent: String) -> Result<(), Over> {
+        self.out.send(Ok(ServerMessage { kind: Some(kind), traceparent })).await.map_err(|_| Over)
+    }
+}
+
+fn now(doors: &Doors) -> prost_types::Timestamp {
+    let millis = doors.seams.clock.wall_millis();
+    prost_types::Timestamp { seconds: (millis / 1000) as i64, nanos: (millis % 1000 * 1_000_000) as i32 }
+}

@@ -1,0 +1,89 @@
+//! What an agent must know of one instance: intent, its targets, the generation wanted, the newest certificate.
+//!
+//! It refuses certificates from memory: the DER comes from the log, where the position in state says.
+
+use certwright_core::event::Issued;
+use certwright_core::ids::{CertificateName, InstanceId};
+use certwright_core::spec::{CertificateSpec, Holder, Target};
+use certwright_core::state::{Agent, Generated};
+use certwright_issuance::chain;
+use certwright_proto::agent::v1 as wire;
+use certwright_proto::api::session::issued_to_message;
+use certwright_proto::api::spec::spec_to_message;
+use certwright_proto::api::target_to_message;
+
+use super::Session;
+use crate::{history, trace};
+
+/// What state says of an instance, copied out of its lock.
+struct Draft {
+    revision: u64,
+    spec: CertificateSpec,
+    targets: Vec<Target>,
+    wanted_generation: u64,
+    current: Option<Generated>,
+    changed: u64,
+}
+
+impl Session {
+    /// The assignment as of now with the trace of what changed it last; `None` when it has left the scope meanwhile,
+    /// which the next change says.
+    pub(super) async fn assignment(
+        &self,
+        name: &CertificateName,
+        instance: InstanceId,
+    ) -> Option<(wire::Assignment, String)> {
+        let draft = self.draft(name, instance)?;
+        let issued = match draft.current {
+            Some(current) => Some(self.issued(&current, instance).await?),
+            None => None,
+        };
+        let entry = self.entry(draft.changed).await;
+        let trace = entry.and_then(|entry| entry.transactions.last().map(|it| trace::format(&it.trace)));
+        let assignment = wire::Assignment {
+            certificate: name.stream().to_string(),
+            instance: instance.to_string(),
+            revision: draft.revision,
+            spec: Some(spec_to_message(&draft.spec)),
+            targets: draft.targets.iter().map(target_to_message).collect(),
+            wanted_generation: draft.wanted_generation,
+            issued,
+        };
+        Some((assignment, trace.unwrap_or_default()))
+    }
+
+    fn draft(&self, name: &CertificateName, id: InstanceId) -> Option<Draft> {
+        self.doors.log.read(|view| {
+            let certificate = view.state.certificates.get(name)?;
+            let instance = certificate.instance(id).filter(|instance| instance.agent == self.agent)?;
+            let agent = view.state.agents.get(&self.agent)?;
+            let spec = certificate.spec();
+            let targets = spec.targets.iter().filter(|target| holds(agent, target)).cloned().collect();
+            Some(Draft {
+                revision: certificate.revision,
+                spec,
+                targets,
+                wanted_generation: instance.open.map_or(0, |open| open.generation),
+                current: instance.current,
+                changed: instance.changed.index,
+            })
+        })
+    }
+
+    async fn issued(&self, current: &Generated, instance: InstanceId) -> Option<wire::Issued> {
+        let entry = self.entry(current.position.index).await?;
+        let issued: &Issued = history::issued(&entry, current.position, |issued| {
+            issued.instance == Some(instance) && issued.generation == current.generation
+        })?;
+        let chain = self.doors.log.read(|view| chain::of(view.state, &issued.authority)).ok()?;
+        issued_to_message(issued, &chain).ok()
+    }
+}
+
+/// Whether the agent holds a target.
+fn holds(agent: &Agent, target: &Target) -> bool {
+    match &target.holder {
+        Holder::Agent(name) => *name == agent.name,
+        Holder::Selector(labels) => labels.iter().all(|(key, value)| agent.labels.get(key) == Some(value)),
+    }
+}

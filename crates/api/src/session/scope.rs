@@ -1,0 +1,95 @@
+//! The agent's scope on its way down: the complete one, then what changed since.
+//!
+//! It refuses to hold the state's lock while it sends or reads certificates from the log.
+
+use std::sync::Arc;
+
+use certwright_core::log::Position;
+use certwright_core::state::{ScopeChange, ScopePage};
+use certwright_proto::agent::v1::server_message::Kind as Down;
+use certwright_proto::agent::v1::{Bookmark, Gone};
+
+use super::{Over, Session};
+
+/// Instances looked up under one lock.
+const PAGE: usize = 64;
+
+impl Session {
+    /// Sends the complete scope; answers the position it stands at.
+    pub(super) async fn tell_everything(&self) -> Result<Position, Over> {
+        // What changes while pages are sent changes after this position and is told again from there.
+        let start = self.doors.log.read(|view| view.position);
+        let mut cursor = None;
+        loop {
+            let page = self.doors.log.read(|view| view.state.scope_complete(&self.agent, cursor, PAGE));
+            // Too much left the scope between two pages: from the beginning.
+            let Some(page) = page else {
+                cursor = None;
+                continue;
+            };
+            cursor = page.next;
+            self.tell(page).await?;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        self.bookmark(start, true).await?;
+        Ok(start)
+    }
+
+    /// Sends what changed after a position; answers the position it stands at then.
+    pub(super) async fn tell_changes(&self, after: Position) -> Result<Position, Over> {
+        let mut cursor = after.into();
+        let mut sent = false;
+        loop {
+            let (page, now) = self.doors.log.read(|view| {
+                let moved = view.state.scope_changed(&self.agent) > after || sent;
+                let page = if moved { view.state.scope_since(&self.agent, cursor, PAGE) } else { Some(ScopePage::default()) };
+                (page, view.position)
+            });
+            // Below the floor of what is remembered as gone: the whole scope again.
+            let Some(page) = page else { return self.tell_everything().await };
+            sent |= !page.changes.is_empty();
+            let next = page.next;
+            self.tell(page).await?;
+            match next {
+                Some(next) => cursor = next,
+                None => {
+                    if sent {
+                        self.bookmark(now, false).await?;
+                    }
+                    return Ok(now);
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, page: ScopePage) -> Result<(), Over> {
+        for change in page.changes {
+            match change {
+                ScopeChange::Present { certificate, instance } => {
+                    if let Some((assignment, trace)) = self.assignment(&certificate, instance).await {
+                        self.send(Down::Assignment(assignment), trace).await?;
+                    }
+                }
+                ScopeChange::Gone { certificate, instance } => {
+                    let gone = Gone { certificate: certificate.stream().to_string(), instance: instance.to_string() };
+                    self.send(Down::Gone(gone), String::new()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn bookmark(&self, position: Position, complete: bool) -> Result<(), Over> {
+        let token = Some(self.doors.token(position));
+        self.send(Down::Bookmark(Bookmark { token, complete }), String::new()).await
+    }
+
+    /// The log entry at an index, read on a worker: it may have to come from disk.
+    pub(super) async fn entry(&self, index: u64) -> Option<Arc<certwright_raft::AppliedEntry<certwright_core::Event>>> {
+        crate::history::entry(&self.doors, index).await.inspect_err(|error| {
+            tracing::warn!(index, %error, "an entry that state refers to cannot be read");
+        }).ok().flatten()
+    }
+}

@@ -1,0 +1,219 @@
+//! What an agent sends: CSRs, reports and identity requests, forwarded to the leader and answered on the session.
+//!
+//! It refuses to drop: what cannot be taken now stays in the agent's socket, what failed is answered with its reason.
+
+use std::sync::Arc;
+
+use certwright_core::{Reason, Rejection};
+use certwright_core::ids::Actor;
+use certwright_core::log::Trace;
+use certwright_core::policy::{Action, Resource};
+use certwright_issuance::order::{self, Call};
+use certwright_proto::agent::v1::agent_message::Kind as Up;
+use certwright_proto::agent::v1::server_message::Kind as Down;
+use certwright_proto::agent::v1::{
+    AgentMessage, CsrAnswer, CsrSubmission, IdentityIssued, IdentityRenewal, Report as WireReport, ReportAck,
+};
+use certwright_proto::internal::v1::ReportBatch;
+use certwright_proto::status::{Refusal, from_status};
+use certwright_proto::api::session::{report_from_message, submission_from_message};
+use certwright_proto::api::values::span_to_message;
+use certwright_proto::v1;
+use tokio::sync::{Semaphore, mpsc};
+use tonic::Streaming;
+
+use super::{Over, Session};
+use crate::dispatch::{Method, execute};
+use crate::doors::Doors;
+use crate::limits::{REPORT_BATCH_MAX, REPORT_LINGER, STREAM_IN_FLIGHT_MAX};
+use crate::listener::Caller;
+use crate::services::{identity_response, own_agent};
+use crate::trace;
+
+/// Reads until the agent or the stream ends.
+pub(super) async fn serve(session: Arc<Session>, caller: Caller, mut incoming: Streaming<AgentMessage>) {
+    let caller = Arc::new(caller);
+    let under_way = Arc::new(Semaphore::new(STREAM_IN_FLIGHT_MAX));
+    let (reports, batches) = mpsc::channel(STREAM_IN_FLIGHT_MAX);
+    tokio::spawn(report_all(session.clone(), caller.clone(), batches));
+    while let Ok(Some(message)) = incoming.message().await {
+        let trace = trace::parse(&message.traceparent);
+        let Ok(permit) = under_way.clone().acquire_owned().await else { return };
+        let (session, caller) = (session.clone(), caller.clone());
+        match message.kind {
+            Some(Up::Csr(csr)) => drop(tokio::spawn(async move {
+                let _ = session.submit(&caller, trace, csr).await;
+                drop(permit);
+            })),
+            Some(Up::Identity(renewal)) => drop(tokio::spawn(async move {
+                let _ = session.renew_identity(&caller, trace, renewal).await;
+                drop(permit);
+            })),
+            Some(Up::Report(report)) => {
+                if reports.send((report, trace)).await.is_err() {
+                    return;
+                }
+            }
+            Some(Up::Heartbeat(_)) => {
+                if session.heartbeat().await.is_err() {
+                    return;
+                }
+            }
+            // A second hello, or something newer than this server: nothing that it could answer.
+            Some(Up::Hello(_)) | None => {}
+        }
+    }
+}
+
+impl Session {
+    async fn submit(&self, caller: &Caller, trace: Trace, csr: CsrSubmission) -> Result<(), Over> {
+        let (instance, generation) = (csr.instance.clone(), csr.generation);
+        let refused = execute::<SubmitCsr>(&self.doors, caller, trace, csr).await.err().map(|it| from_status(&it));
+        let answer = match refused {
+            None => CsrAnswer { instance, generation, ..CsrAnswer::default() },
+            Some(Refusal { code, message, retry_after, .. }) => CsrAnswer {
+                instance,
+                generation,
+                reason: code,
+                message,
+                retry_after: retry_after.map(span_to_message),
+            },
+        };
+        self.send(Down::CsrAnswer(answer), trace::format(&trace)).await
+    }
+
+    async fn renew_identity(&self, caller: &Caller, trace: Trace, renewal: IdentityRenewal) -> Result<(), Over> {
+        let issued = match execute::<RenewAgentIdentity>(&self.doors, caller, trace, renewal).await {
+            Ok(answer) => {
+                IdentityIssued { certificate: answer.certificate, chain: answer.chain, ..IdentityIssued::default() }
+            }
+            Err(status) => {
+                let refused = from_status(&status);
+                IdentityIssued { reason: refused.code, message: refused.message, ..IdentityIssued::default() }
+            }
+        };
+        self.send(Down::Identity(issued), trace::format(&trace)).await
+    }
+
+    /// Offers reports to the leader until it has taken or refused them; then the agent may let go of them.
+    async fn report(&self, caller: &Caller, trace: Trace, mut reports: Vec<WireReport>) -> Result<(), Over> {
+        let batch = ReportBatch { reports: reports.clone() };
+        let refused = self.offer(caller, trace, batch).await?;
+        if refused && reports.len() > 1 {
+            // One of them spoils the batch: each by itself, so that the others get through.
+            for report in &reports {
+                self.offer(caller, trace, ReportBatch { reports: vec![report.clone()] }).await?;
+            }
+        }
+        for report in reports.drain(..) {
+            self.send(Down::ReportAck(ReportAck { id: report.id }), String::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Offers one batch as often as it takes; says whether it was refused for good.
+    async fn offer(&self, caller: &Caller, trace: Trace, batch: ReportBatch) -> Result<bool, Over> {
+        loop {
+            let Err(status) = execute::<Report>(&self.doors, caller, trace, batch.clone()).await else { return Ok(false) };
+            let refused = from_status(&status);
+            let Some(delay) = refused.retry_after.or((refused.reason == Reason::OutcomeUnknown).then_some(REPORT_LINGER))
+            else {
+                tracing::warn!(agent = %self.agent, reason = %refused.code, cause = %refused.message, "reports were refused");
+                return Ok(true);
+            };
+            if self.out.is_closed() {
+                return Err(Over);
+            }
+            tokio::time::sleep(delay).await;
+        }
+    }
+}
+
+/// Coalesces reports into batches and offers them one after the other.
+async fn report_all(session: Arc<Session>, caller: Arc<Caller>, mut incoming: mpsc::Receiver<(WireReport, Trace)>) {
+    while let Some((first, trace)) = incoming.recv().await {
+        let mut reports = vec![first];
+        let linger = tokio::time::sleep(REPORT_LINGER);
+        tokio::pin!(linger);
+        while reports.len() < REPORT_BATCH_MAX {
+            tokio::select! {
+                biased;
+                more = incoming.recv() => match more {
+                    Some((report, _)) => reports.push(report),
+                    None => break,
+                },
+                () = &mut linger => break,
+            }
+        }
+        if session.report(&caller, trace, reports).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// `agent/csr`: answers an open issuance.
+pub(crate) struct SubmitCsr;
+
+impl Method for SubmitCsr {
+    const PATH: &'static str = "agent/csr";
+    type Request = CsrSubmission;
+    type Response = v1::Token;
+
+    fn right(actor: &Actor) -> (Action, Resource) {
+        own_agent(actor, Action::SubmitCsr)
+    }
+
+    async fn run(doors: &Arc<Doors>, call: Call, request: CsrSubmission) -> Result<v1::Token, Rejection> {
+        let asked = submission_from_message(request)?;
+        let submission = order::CsrSubmission {
+            certificate: asked.certificate,
+            instance: asked.instance,
+            generation: asked.generation,
+            csr: asked.csr.to_vec(),
+        };
+        let outcome = doors.control.submit_csr(call, submission).await?;
+        Ok(doors.token(outcome.position))
+    }
+}
+
+/// `agent/reports`: deliveries of one agent, coalesced.
+pub(crate) struct Report;
+
+impl Method for Report {
+    const PATH: &'static str = "agent/reports";
+    type Request = ReportBatch;
+    type Response = v1::Token;
+
+    fn right(actor: &Actor) -> (Action, Resource) {
+        own_agent(actor, Action::Report)
+    }
+
+    async fn run(doors: &Arc<Doors>, call: Call, request: ReportBatch) -> Result<v1::Token, Rejection> {
+        let deliveries = request.reports.iter().map(report_from_message).collect::<Result<_, _>>()?;
+        let outcome = doors.control.report(call, deliveries).await?;
+        Ok(doors.token(outcome.position))
+    }
+}
+
+/// `agent/identity`: a new certificate for the agent itself.
+pub(crate) struct RenewAgentIdentity;
+
+impl Method for RenewAgentIdentity {
+    const PATH: &'static str = "agent/identity";
+    type Request = IdentityRenewal;
+    type Response = v1::IdentityResponse;
+
+    fn right(actor: &Actor) -> (Action, Resource) {
+        own_agent(actor, Action::RenewIdentity)
+    }
+
+    async fn run(
+        doors: &Arc<Doors>,
+        call: Call,
+        request: IdentityRenewal,
+    ) -> Result<v1::IdentityResponse, Rejection> {
+        debug_assert!(matches!(call.actor, Actor::Agent(_)), "only sessions call this");
+        let answer = doors.control.renew_identity(call, request.csr.to_vec()).await?;
+        Ok(identity_response(doors, answer))
+    }
+}

@@ -1,0 +1,55 @@
+//! W3C trace context (`traceparent`) on its way in and out.
+//!
+//! It refuses baggage and vendor state: one trace id and one span id are what a transaction stores.
+
+use certwright_core::log::Trace;
+use tonic::metadata::MetadataMap;
+
+/// Parses `00-{trace id}-{span id}-{flags}`; anything else is no trace.
+pub(crate) fn parse(text: &str) -> Trace {
+    let mut parts = text.split('-');
+    let (version, trace, span) = (parts.next(), parts.next(), parts.next());
+    let read = || {
+        if version == Some("ff") {
+            return None;
+        }
+        let trace_id: [u8; 16] = hex::decode(trace?).ok()?.try_into().ok()?;
+        let span_id: [u8; 8] = hex::decode(span?).ok()?.try_into().ok()?;
+        (trace_id != [0; 16] && span_id != [0; 8]).then_some(Trace { trace_id, span_id })
+    };
+    read().unwrap_or_default()
+}
+
+/// The header of a request.
+pub(crate) fn of(metadata: &MetadataMap) -> Trace {
+    metadata.get("traceparent").and_then(|value| value.to_str().ok()).map(parse).unwrap_or_default()
+}
+
+/// Prints a trace for the next hop; empty when there is none.
+pub(crate) fn format(trace: &Trace) -> String {
+    if trace.trace_id == [0; 16] {
+        return String::new();
+    }
+    format!("00-{}-{}-01", hex::encode(trace.trace_id), hex::encode(trace.span_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_header_survives_the_hop() {
+        assert_eq!(format(&parse(HEADER)), HEADER);
+    }
+
+    #[test]
+    fn what_is_no_trace_is_none() {
+        let zero = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        for text in ["", "00", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", zero, "00-4b-00-01"] {
+            assert_eq!(parse(text), Trace::default(), "{text}");
+        }
+        assert_eq!(format(&Trace::default()), "");
+    }
+}
