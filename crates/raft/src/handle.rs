@@ -144,7 +144,9 @@ impl<F: Fold> Log<F> {
         self.inner.store.wal().check_space().map_err(|error| ProposeError::Storage(error.to_string()))?;
         let key = (transaction.request_id, transaction.actor.clone());
         let digest = transaction.request_digest;
-        let receiver = match shared.waiters().join(&key, digest, term) {
+        // Bound first: a guard in the match's head would live across the await below.
+        let joined = shared.waiters().join(&key, digest, term);
+        let receiver = match joined {
             Joined::Reused => return Err(ProposeError::ReusedId),
             Joined::Shared(receiver) => {
                 return self.outcome(receiver).await;
