@@ -84,7 +84,7 @@ pub fn request_id(text: &str) -> Result<Option<RequestId>, Rejection> {
 
 /// An object's etag: `{uid}.{revision}`.
 pub fn etag(uid: Uid, revision: Revision) -> String {
-    format!("{uid}.{revision}")
+    Etag::of(uid, revision).0
 }
 
 /// The etag of a write; empty means "whatever it is now".
