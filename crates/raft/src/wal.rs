@@ -32,6 +32,9 @@ mod spare;
 mod verify;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use archive::{Archive, Lookup, Reader};
 use chains::Chains;
 use header::{ChainPoint, SegmentHeader};

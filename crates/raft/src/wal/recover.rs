@@ -42,6 +42,8 @@ pub(super) fn open(
     let Some(live_from) = segments.iter().rposition(|segment| segment.header.start.next_index <= needed) else {
         return Err(missing(directory, first.header.first_sequence.saturating_sub(1)));
     };
+    // The last but one in any case: the power may have gone before it was sealed.
+    let live_from = live_from.min(segments.len().saturating_sub(2));
     let mut archive = Archive::default();
     for pair in segments[..=live_from].windows(2) {
         let seal = archived_seal(disk, directory, &pair[0], &pair[1])?;
@@ -51,7 +53,17 @@ pub(super) fn open(
     for (place, segment) in segments.iter().enumerate().skip(live_from) {
         replay.segment(disk, directory, segment, segments.get(place + 1), place + 1 == segments.len() - 1)?;
     }
+    make_durable(disk, directory, &segments[..segments.len() - 1])?;
     replay.finish(disk, last).map(Some)
+}
+
+/// An earlier run may have died between writing a seal or a name and syncing it; both are about to be relied upon.
+fn make_durable(disk: &dyn Disk, directory: &Path, before_last: &[Arc<Segment>]) -> Result<(), WalError> {
+    if let Some(segment) = before_last.last() {
+        let file = disk.open(&segment.path, Open::Write).map_err(WalError::io("open", &segment.path))?;
+        file.sync_data().map_err(WalError::io("sync", &segment.path))?;
+    }
+    disk.sync_dir(directory).map_err(WalError::io("sync", directory))
 }
 
 fn missing(directory: &Path, sequence: u64) -> WalError {
@@ -194,9 +206,8 @@ impl<'a> Replay<'a> {
             let what = "its seal is not sound, yet the next segment was in use already";
             return Err(WalError::corrupt(&unsealed.path, walk_before.end as u64, what));
         }
-        let rest = octets.get(walk.end..).unwrap_or_default();
-        let junk = rest.iter().rposition(|octet| *octet != 0).map_or(0, |place| place as u64 + 1);
-        self.end = Some((walk, junk));
+        let junk = segment::written_octets(octets.get(walk.end..).unwrap_or_default());
+        self.end = Some((walk, junk as u64));
         Ok(())
     }
 
@@ -224,8 +235,6 @@ impl<'a> Replay<'a> {
         self.archive.add(Arc::clone(last), self.fold.low, None, Some(std::mem::take(&mut self.index)));
         self.live.vote = self.current.vote.clone();
         self.live.set_committed(self.current.committed);
-        // Only the clamped mark is repeated: it never speaks of entries that were cut.
-        self.current.committed = self.live.committed();
         let Self { live, archive, current, fold, .. } = self;
         Ok(Opened { live, archive, tail, chains: fold.chains, current, cut_octets })
     }

@@ -134,8 +134,8 @@ impl Segment {
         loop {
             let stop = |stop| Ok(Walk { end, next_sequence, stop });
             let Some(read) = octets.get(end..).and_then(|rest| frame::decode(rest, salt)) else {
-                let zeros = octets.get(end..).is_none_or(|rest| rest.iter().all(|octet| *octet == 0));
-                return stop(if zeros { Stop::Clean } else { Stop::Bad });
+                let rest = octets.get(end..).unwrap_or_default();
+                return stop(if written_octets(rest) == 0 { Stop::Clean } else { Stop::Bad });
             };
             let follows = read.place.batch == batch || read.place.batch == next_sequence;
             if read.place.sequence != next_sequence || !follows {
@@ -202,11 +202,19 @@ fn has_unwritten_sector(octets: &[u8], from: usize, to: usize) -> bool {
         if end > to {
             return false;
         }
-        if octets[start..end].iter().all(|octet| *octet == 0) {
+        if written_octets(&octets[start..end]) == 0 {
             return true;
         }
         start = end;
     }
+}
+
+/// Octets up to the last one that is not zero; compares by the sector, as most of what it sees is zero.
+pub(super) fn written_octets(octets: &[u8]) -> usize {
+    let sectors =
+        octets.chunks(SECTOR_OCTETS).rev().take_while(|sector| **sector == [0; SECTOR_OCTETS][..sector.len()]);
+    let rest = &octets[..octets.len() - sectors.map(<[u8]>::len).sum::<usize>()];
+    rest.iter().rposition(|octet| *octet != 0).map_or(0, |place| place + 1)
 }
 
 impl Record {

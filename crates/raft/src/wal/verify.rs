@@ -106,7 +106,7 @@ impl Check<'_> {
         let walk = walk.map_err(Failed::Found)?;
         let rest = octets.get(walk.end..).unwrap_or_default();
         if let Stop::Sealed(_) = walk.stop
-            && rest.iter().any(|octet| *octet != 0)
+            && segment::written_octets(rest) > 0
         {
             return Err(Failed::Found(finding(&segment, walk.end, next_index, "octets follow its seal".into())));
         }

@@ -62,6 +62,8 @@ struct State {
     boot: u64,
     locks: std::collections::BTreeSet<u64>,
     syncs: u64,
+    /// Operations until the running process dies.
+    kill_after: Option<u64>,
 }
 
 /// A simulated disk. Clones share it. The value itself outlives power cuts; what a process gets is [`boot`](Self::boot).
@@ -83,6 +85,7 @@ impl SimDisk {
             boot: 0,
             locks: Default::default(),
             syncs: 0,
+            kill_after: None,
         };
         Self { state: Arc::new(Mutex::new(state)), boot: None }
     }
@@ -94,9 +97,12 @@ impl SimDisk {
 
     /// The process dies: handles and locks are gone, what was written stays.
     pub fn kill(&self) {
-        let mut state = self.lock();
-        state.boot += 1;
-        state.locks.clear();
+        self.lock().kill();
+    }
+
+    /// The process dies after that many further operations of views made by [`boot`](Self::boot).
+    pub fn kill_after(&self, operations: u64) {
+        self.lock().kill_after = Some(operations);
     }
 
     /// The power goes: as [`kill`](Self::kill), and of what was not synced anything between nothing and all remains:
@@ -150,6 +156,10 @@ impl SimDisk {
         self.lock().syncs
     }
 
+    fn is_dead(&self) -> bool {
+        self.boot.is_some_and(|boot| boot != self.lock().boot)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,6 +167,12 @@ impl SimDisk {
     /// The state, if the caller's process still lives and no fault strikes.
     fn enter(&self, operation: Option<Operation>, path: &Path) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
+        if self.boot.is_some() && state.kill_after.is_some() {
+            state.kill_after = state.kill_after.and_then(|operations| operations.checked_sub(1));
+            if state.kill_after.is_none() {
+                state.kill();
+            }
+        }
         if self.boot.is_some_and(|boot| boot != state.boot) {
             return Err(error(io::ErrorKind::BrokenPipe, "this process was killed"));
         }
@@ -168,6 +184,12 @@ impl SimDisk {
 }
 
 impl State {
+    fn kill(&mut self) {
+        self.boot += 1;
+        self.locks.clear();
+        self.kill_after = None;
+    }
+
     fn strike(&mut self, operation: Operation, path: &Path) -> io::Result<()> {
         let text = path.to_string_lossy();
         let matching = |fault: &&mut Fault| fault.operation == operation && text.contains(&fault.path_contains);
@@ -238,6 +260,8 @@ impl File for SimFile {
                 state.syncs += 1;
                 in_file(&self.node, FileBody::sync)
             }
+            // A dead process syncs nothing and spoils nothing.
+            Err(error) if self.disk.is_dead() => Err(error),
             Err(error) => {
                 in_file(&self.node, FileBody::fail_sync)?;
                 Err(error)

@@ -137,3 +137,26 @@ fn flipped_bits_survive_restarts() {
     disk.crash();
     assert_eq!(content(&disk), b"d`ta");
 }
+
+#[test]
+fn a_process_dies_in_the_middle_of_its_work() {
+    let disk = disk_with(1, b"data");
+    disk.kill_after(2);
+    let file = disk.boot().open(Path::new(PATH), Open::Write).unwrap();
+    file.write_at(0, b"1").unwrap();
+    assert!(file.write_at(1, b"2").is_err());
+    assert_eq!(content(&disk), b"1ata");
+    assert!(disk.boot().open(Path::new(PATH), Open::Write).is_ok(), "the next process lives");
+}
+
+#[test]
+fn a_dead_process_spoils_no_data() {
+    let disk = disk_with(1, b"old");
+    let ghost = disk.boot().open(Path::new(PATH), Open::Write).unwrap();
+    ghost.write_at(0, b"new").unwrap();
+    disk.kill();
+    assert!(ghost.sync_data().is_err());
+    disk.open(Path::new(PATH), Open::Write).unwrap().sync_data().unwrap();
+    disk.crash();
+    assert_eq!(content(&disk), b"new");
+}
