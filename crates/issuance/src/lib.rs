@@ -33,3 +33,6 @@ pub use order::{
 };
 pub use peer::PeerService;
 pub use projector::Projection;
+
+#[cfg(test)]
+mod tests;

@@ -67,13 +67,16 @@ pub(crate) async fn run(session: Arc<Session>) {
 fn begin(session: &Arc<Session>, begun: &mut BTreeSet<Work>, under_way: &FuturesUnordered<Pending>) -> Duration {
     let room = IN_FLIGHT_MAX.saturating_sub(under_way.len());
     let limit = room + begun.len();
-    let (now, due, next) = session.tools.log.read(|view| {
+    let (now, unsettled, due, next) = session.tools.log.read(|view| {
         let now = session.tools.now(view);
+        let unsettled = view.state.unsettled(limit);
         let due = view.state.due(now, limit).into_iter().filter_map(|due| open(view.state, due));
-        (now, due.collect::<Vec<_>>(), view.state.next_due())
+        (now, unsettled, due.collect::<Vec<_>>(), view.state.next_due())
     });
     session.tools.metrics.due.set(i64::try_from(due.len()).unwrap_or(i64::MAX));
-    for (work, command) in due {
+    let reconcile =
+        unsettled.into_iter().map(|name| (Work::Reconcile(name.clone()), Command::ReconcileCertificate { name }));
+    for (work, command) in reconcile.chain(due) {
         if under_way.len() >= IN_FLIGHT_MAX {
             return Duration::ZERO;
         }
@@ -86,8 +89,7 @@ fn begin(session: &Arc<Session>, begun: &mut BTreeSet<Work>, under_way: &Futures
 
 /// The command that opens the next generation of a due instance.
 fn open(state: &State, (_, certificate, instance, trigger): Due) -> Option<(Work, Command)> {
-    let current = state.certificates.get(&certificate)?.instance(instance)?.current;
-    let generation = current.map_or(1, |current| current.generation + 1);
+    let generation = state.certificates.get(&certificate)?.instance(instance)?.next_generation();
     Some((Work::Open(instance), Command::OpenIssuance { certificate, instance, generation, trigger }))
 }
 

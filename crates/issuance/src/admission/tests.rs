@@ -1,1 +1,68 @@
+#![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
+use certwright_core::event::NodeRecord;
+use certwright_core::ids::{NodeId, NodeName};
+use certwright_core::state::{Cluster, Node};
+use certwright_raft::{Member, Members};
+
+use super::{Step, member, steps};
+
+fn record(id: NodeId) -> NodeRecord {
+    NodeRecord {
+        id,
+        name: NodeName::parse(&format!("server-{id}")).unwrap(),
+        raft_address: format!("host-{id}:1"),
+        api_address: format!("host-{id}:2"),
+        http_address: format!("host-{id}:3"),
+        spki_hash: [id as u8; 32],
+        hpke_public: vec![],
+    }
+}
+
+fn cluster(second: Node) -> Cluster {
+    let first = Node {
+        record: record(1),
+        wrapped: BTreeMap::from([(4, vec![])]),
+        proved: Some(4),
+        identity: None,
+        removed: false,
+    };
+    Cluster { data_key_id: 4, nodes: BTreeMap::from([(1, first), (2, second)]), ..Cluster::default() }
+}
+
+fn node(wrapped: &[u64], proved: Option<u64>, removed: bool) -> Node {
+    let wrapped = wrapped.iter().map(|id| (*id, vec![])).collect();
+    Node { record: record(2), wrapped, proved, identity: None, removed }
+}
+
+fn members(voters: &[NodeId], learners: &[NodeId]) -> Members {
+    let all = |ids: &[NodeId]| -> Vec<Member> { ids.iter().map(|id| member(&record(*id))).collect() };
+    Members { voters: all(voters), learners: all(learners) }
+}
+
+#[test]
+fn each_server_takes_the_next_step_and_votes_last() {
+    let learn = || Step::Learn(member(&record(2)));
+    for (second, members, next) in [
+        (node(&[], None, false), members(&[1], &[]), Some(learn())),
+        (node(&[], None, false), members(&[1], &[2]), Some(Step::Wrap(2))),
+        (node(&[3], Some(3), false), members(&[1], &[2]), Some(Step::Wrap(2))),
+        (node(&[4], None, false), members(&[1], &[2]), Some(Step::Prove(2))),
+        (node(&[3, 4], Some(3), false), members(&[1], &[2]), Some(Step::Prove(2))),
+        (node(&[4], Some(4), false), members(&[1], &[2]), Some(Step::Promote(2))),
+        (node(&[4], Some(4), false), members(&[1, 2], &[]), None),
+        (node(&[4], Some(4), true), members(&[1, 2], &[]), Some(Step::Remove(2))),
+        (node(&[], None, true), members(&[1], &[2]), Some(Step::Remove(2))),
+        (node(&[4], Some(4), true), members(&[1], &[]), None),
+    ] {
+        assert_eq!(steps(&cluster(second.clone()), &members, 1), Vec::from_iter(next), "{second:?} {members:?}");
+    }
+}
+
+#[test]
+fn a_leader_does_not_remove_itself() {
+    let removed = node(&[4], Some(4), true);
+    assert!(steps(&cluster(removed), &members(&[1, 2], &[]), 2).is_empty());
+}

@@ -4,7 +4,7 @@
 
 use certwright_core::command::Command;
 use certwright_core::event::{Identity, NodeRecord};
-use certwright_core::ids::{Actor, NodeId, Serial};
+use certwright_core::ids::{Actor, NodeId, Serial, TokenId};
 use certwright_core::policy;
 use certwright_core::state::State;
 use certwright_core::{Reason, Rejection, decide};
@@ -30,9 +30,9 @@ pub(crate) async fn admit_agent(session: &Session, call: Call, join: AgentJoin) 
         labels: labels.clone(),
         identity,
     };
-    let unchanged = would_change_nothing(session, &call, &command(unsigned(session, claimed)))?;
+    let repeat = may_join(session, &call, &token, &command(unsigned(session, claimed)), claimed)?;
     let verified = session.verify(csr).await?;
-    if unchanged && let Some((_, answer)) = existing(session, &actor, claimed)? {
+    if repeat && let Some((_, answer)) = existing(session, &actor, claimed)? {
         return Ok(answer);
     }
     let (identity, signer) = sign(session, &actor, verified.spki_der().to_vec()).await?;
@@ -57,9 +57,9 @@ pub(crate) async fn admit_node(session: &Session, call: Call, join: NodeJoin) ->
             identity,
         };
         let actor = Actor::Node(node_id);
-        let unchanged = would_change_nothing(session, &call, &command(unsigned(session, claimed)))?;
+        let repeat = may_join(session, &call, &join.token, &command(unsigned(session, claimed)), claimed)?;
         let verified = session.verify(join.csr.clone()).await?;
-        if unchanged && let Some((identity, _)) = existing(session, &actor, claimed)? {
+        if repeat && let Some((identity, _)) = existing(session, &actor, claimed)? {
             return welcome(session, node_id, &identity);
         }
         let (identity, _) = sign(session, &actor, verified.spki_der().to_vec()).await?;
@@ -113,12 +113,19 @@ fn welcome(session: &Session, node_id: NodeId, identity: &Identity) -> Result<No
 }
 
 /// Asks for the decision without carrying it out: a token that is used up, expired or foreign costs no signature.
-fn would_change_nothing(session: &Session, call: &Call, command: &Command) -> Result<bool, Rejection> {
+/// Answers whether that key has consumed the token before: then it repeats a lost reply.
+fn may_join(
+    session: &Session,
+    call: &Call,
+    token: &TokenId,
+    command: &Command,
+    claimed: [u8; 32],
+) -> Result<bool, Rejection> {
     let (action, resource) = policy::needed(command);
     let actor = session::allow(&call.actor, action, &resource)?;
     session.tools.log.read(|view| {
-        let decision = decide(view.state, &actor, command, &session.tools.context(view))?;
-        Ok(decision.appends.is_empty())
+        decide(view.state, &actor, command, &session.tools.context(view))?;
+        Ok(view.state.tokens.get(token).is_some_and(|token| token.consumed_by == Some(claimed)))
     })
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use certwright_core::State;
 use certwright_core::ids::CertificateName;
 use certwright_core::spec::AuthorityPurpose;
-use certwright_core::state::{Certificate, Instance};
+use certwright_core::state::Certificate;
 use certwright_core::time::Timestamp;
 use certwright_raft::Log;
 use prometheus::core::{Collector, Desc};
@@ -65,6 +65,14 @@ impl Estate {
         }
     }
 
+    /// Instances by what they are at.
+    fn counts(&self) -> Vec<Metric> {
+        let counts = self.log.read(|view| view.state.counts());
+        let states =
+            [("all", counts.instances), ("ready", counts.ready), ("open", counts.open), ("failing", counts.failing)];
+        states.into_iter().map(|(state, count)| gauge(vec![label("state", state)], count as f64)).collect()
+    }
+
     fn authorities(&self) -> Vec<Metric> {
         self.log.read(|view| {
             let certified = view.state.authorities.iter().filter_map(|authority| {
@@ -117,6 +125,7 @@ impl Collector for Estate {
                 "When an authority's certificate expires.",
                 self.authorities(),
             ),
+            ("certwright_instances", "Instances of certificates by state.", self.counts()),
             (UNLISTED.0, UNLISTED.1, vec![gauge(vec![], unlisted as f64)]),
         ];
         let filled = families.into_iter().filter(|(.., metrics)| !metrics.is_empty());
@@ -126,9 +135,7 @@ impl Collector for Estate {
 
 /// A certificate is as good as the worst of its instances: ready when all are, ending when the first does.
 fn row(certificate: &Certificate, now: Timestamp) -> Row {
-    let instances = &certificate.instances;
-    let current = || instances.iter().filter_map(|instance| instance.current.as_ref());
-    let whole = !instances.is_empty() && instances.iter().all(|instance| is_ready(certificate, instance, now));
+    let current = || certificate.instances.iter().filter_map(|instance| instance.current.as_ref());
     let issuer = certificate.spec().issuer;
     Row {
         labels: vec![
@@ -138,17 +145,10 @@ fn row(certificate: &Certificate, now: Timestamp) -> Row {
             label("issuer_kind", ISSUER_KIND),
             label("issuer_group", ISSUER_GROUP),
         ],
-        ready: whole,
+        ready: certificate.readiness(now).is_ok(),
         not_after: current().map(|current| current.not_after).min(),
         renew_at: current().map(|current| current.renew_at).min(),
     }
-}
-
-/// Whether the instance has a certificate that is valid now and says what the specification says now.
-fn is_ready(certificate: &Certificate, instance: &Instance, now: Timestamp) -> bool {
-    instance.current.as_ref().is_some_and(|current| {
-        current.spec_revision >= certificate.spec_revision && current.not_after > now && current.not_before <= now
-    })
 }
 
 fn seconds(moment: Timestamp) -> f64 {

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use certwright_core::command::Command;
 use certwright_core::decide::Decision;
 use certwright_core::log::{Fold, Guard, Position, Transaction};
 use certwright_core::{Event, State, decide};
@@ -35,8 +34,7 @@ pub(super) fn judge(tools: &Tools, view: &View<'_, State>, job: &Job, actor: &Ar
     {
         return if digest == job.digest { Verdict::Repeated(position) } else { Verdict::Refused(reused().into()) };
     }
-    let held = job.check.as_ref().is_none_or(|check| check(view.state));
-    if !held || !hold(view.state, composed_under(&job.command)) {
+    if job.check.as_ref().is_some_and(|check| !check(view.state)) {
         return Verdict::Refused(Refusal::Moved);
     }
     let here = Outcome { position: view.position, at: view.at, unchanged: true };
@@ -53,14 +51,6 @@ pub(super) fn judge(tools: &Tools, view: &View<'_, State>, job: &Job, actor: &Ar
             guards: decision.guards,
             appends: decision.appends,
         }),
-    }
-}
-
-/// The guards that a command brings with it: what was signed was composed under them.
-fn composed_under(command: &Command) -> &[Guard] {
-    match command {
-        Command::RecordIssued { guards, .. } | Command::RecordDirect { guards, .. } => guards,
-        _ => &[],
     }
 }
 
