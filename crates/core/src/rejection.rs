@@ -80,7 +80,7 @@ reasons! {
     /// The request asks for something that policy never grants, for instance CA:TRUE.
     CsrNotAllowed = "CSR_NOT_ALLOWED", Invalid, "remove the extension that is named from the request";
     /// A key type or size that no policy allows.
-    KeyNotAllowed = "KEY_NOT_ALLOWED", Invalid, "use ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits or more";
+    KeyNotAllowed = "KEY_NOT_ALLOWED", Invalid, "use ECDSA P-256 or P-384, Ed25519, or RSA of 2048, 3072 or 4096 bits";
     /// Something is larger than its bound.
     TooLarge = "TOO_LARGE", Invalid, "send less; the bound is in the message";
     /// A page or resume token that this cluster did not write.

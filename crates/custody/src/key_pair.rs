@@ -114,9 +114,7 @@ impl KeyPair {
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CustodyError> {
         let failed = |_| CustodyError::Failed("signing");
         match &self.secret {
-            Secret::Ecdsa(pair) => {
-                Ok(pair.sign(&SystemRandom::new(), message).map_err(failed)?.as_ref().to_vec())
-            }
+            Secret::Ecdsa(pair) => Ok(pair.sign(&SystemRandom::new(), message).map_err(failed)?.as_ref().to_vec()),
             Secret::Ed25519(pair) => Ok(pair.try_sign(message).map_err(failed)?.as_ref().to_vec()),
             Secret::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];

@@ -35,7 +35,8 @@ impl NodeSeal {
         let unseal = match files::read(disk, &unseal_path)? {
             Some(octets) => octets,
             None if stored.is_some() => {
-                let source = std::io::Error::new(std::io::ErrorKind::NotFound, "seal.key is here, its unseal key is not");
+                let source =
+                    std::io::Error::new(std::io::ErrorKind::NotFound, "seal.key is here, its unseal key is not");
                 return Err(CustodyError::Disk { path: unseal_path.display().to_string(), source });
             }
             None => {

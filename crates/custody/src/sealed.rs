@@ -27,11 +27,7 @@ pub(crate) fn seal(
     out.extend_from_slice(&nonce);
     out.extend_from_slice(plain);
     let tag = cipher(key)?
-        .seal_in_place_separate_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(context),
-            &mut out[1 + NONCE_LEN..],
-        )
+        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut out[1 + NONCE_LEN..])
         .map_err(|_| CustodyError::Failed("sealing"))?;
     out.extend_from_slice(tag.as_ref());
     Ok(out)
@@ -79,7 +75,7 @@ mod tests {
     }
 
     /// Stored formats do not change: this is what version 1 looks like for ever.
-    const GOLDEN: &str = "";
+    const GOLDEN: &str = "01000102030405060708090a0b68ed881973392b000e525c8cb513fb72908030f47e";
 
     #[test]
     fn anything_altered_does_not_open() {

@@ -7,6 +7,8 @@ mod tbs;
 use std::collections::BTreeSet;
 use std::fmt;
 
+pub(crate) use self::tbs::encode;
+
 use super::facts::FinalCertificate;
 use super::issuer::IssuerCertificate;
 use super::key::{PublicKey, SignatureAlgorithm};
@@ -222,7 +224,7 @@ impl Draft {
             authority_key_identifier: issuer.map_or(own_id.clone(), |issuer| issuer.key_identifier().to_vec()),
             subject_key_identifier: own_id,
         };
-        let tbs_der = tbs::encode(&decided)?;
+        let tbs_der = encode(&decided)?;
         Ok(Composed { tbs_der, decided, issuer: issuer.cloned() })
     }
 }

@@ -225,8 +225,11 @@ fn extension_requests(attributes: &[u8]) -> Result<Vec<&[u8]>, Rejection> {
     Ok(found)
 }
 
-/// Identifier and value of each extension (RFC 5280 section 4.1).
-fn read_extensions(extensions: &[u8]) -> Result<Vec<(&[u8], &[u8])>, Rejection> {
+/// Identifier and value of an extension.
+type Extension<'a> = (&'a [u8], &'a [u8]);
+
+/// Every extension of a list (RFC 5280 section 4.1).
+fn read_extensions(extensions: &[u8]) -> Result<Vec<Extension<'_>>, Rejection> {
     let unreadable = || malformed("the requested extensions cannot be read");
     let list = der::elements(extensions, ELEMENTS_MAX).ok_or_else(unreadable)?;
     list.iter()

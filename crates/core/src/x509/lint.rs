@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::compose::Composed;
+use super::compose::{self, Composed};
 use super::der;
 use super::facts::{self, FinalCertificate, unreadable};
 use super::issuer::IssuerCertificate;
@@ -56,7 +56,8 @@ fn fail<T>(lint: &str, message: impl Into<String>) -> Result<T, Rejection> {
 pub fn lint(composed: Composed, profile: &Profile<'_>) -> Result<Linted, Rejection> {
     let Composed { tbs_der, decided, issuer } = composed;
     let facts = facts::read(&tbs_der)?;
-    if facts != decided {
+    // Reading is lenient in places where DER is not: what was read must also encode to the very same bytes.
+    if facts != decided || compose::encode(&facts)? != tbs_der {
         return fail("decided", "the composed certificate says something else than what was decided");
     }
     policy::evaluate(&facts, profile)?;

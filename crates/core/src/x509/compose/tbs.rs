@@ -35,7 +35,7 @@ impl SigningKey for NoKey {
 }
 
 /// Encodes a TBSCertificate that says what was decided.
-pub(super) fn encode(decided: &FinalCertificate) -> Result<Vec<u8>, Rejection> {
+pub(crate) fn encode(decided: &FinalCertificate) -> Result<Vec<u8>, Rejection> {
     let algorithm = decided.signature_algorithm.rcgen().ok_or_else(|| unreadable("an algorithm no authority has"))?;
     let certificate = params(decided)?
         .signed_by(&NoKey(algorithm), &Issuer::new(issuer_params(decided), NoKey(algorithm)))
