@@ -1,0 +1,152 @@
+//! One server from an empty directory to a delivered and renewed certificate, over real TLS, files and fsync.
+//!
+//! It refuses shortcuts into the server: everything goes through its ports.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use certwright_agent::{Agent, AgentOptions};
+use certwright_agent::{Connector, Context, join};
+use certwright_api::bootstrap::{Administrator, bootstrap};
+use certwright_api::node::{Listen, Node, NodeConfig};
+use certwright_core::ids::Actor;
+use certwright_core::spec::KeyEncoding;
+use certwright_core::x509::inspect::inspect;
+use certwright_core::x509::pem;
+use certwright_custody::LeafKey;
+use certwright_proto::manifest::{self, Resource};
+use certwright_proto::v1;
+use certwright_proto::v1::authorities_client::AuthoritiesClient;
+use certwright_proto::v1::certificates_client::CertificatesClient;
+use certwright_proto::v1::issuers_client::IssuersClient;
+use certwright_proto::v1::tokens_client::TokensClient;
+use certwright_seams::Seams;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+const MANIFEST: &str = "
+apiVersion: certwright.dev/v1
+kind: Authority
+metadata: {name: demo-root}
+spec: {commonName: Demo Root}
+---
+apiVersion: certwright.dev/v1
+kind: Authority
+metadata: {name: demo}
+spec: {commonName: Demo Intermediate, parent: demo-root}
+---
+apiVersion: certwright.dev/v1
+kind: Issuer
+metadata: {name: demo}
+spec: {ca: {authority: demo}}
+---
+apiVersion: certwright.dev/v1
+kind: Certificate
+metadata: {name: web}
+spec:
+  dnsNames: [web.example.com]
+  duration: 12s
+  issuerRef: {name: demo}
+  targets: [{name: files, agent: agent-1, files: {directory: DIRECTORY}}]
+";
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn config(data: &Path) -> NodeConfig {
+    let listen = Listen { api: Some(free()), raft: Some(free()), http: Some(free()) };
+    NodeConfig { listen, strict: true, ..NodeConfig::new(data.to_path_buf()) }
+}
+
+fn context_of(administrator: &Administrator) -> Context {
+    Context {
+        cluster_id: administrator.cluster_id,
+        actor: Actor::parse(&administrator.name).unwrap(),
+        servers: vec![administrator.server.clone()],
+        ca_pem: administrator.ca_pem.clone(),
+        certificate_pem: administrator.certificate_pem.clone(),
+        key_pem: administrator.key.to_pem(KeyEncoding::Pkcs8).unwrap(),
+    }
+}
+
+async fn apply(channel: &Channel, text: &str) {
+    for document in manifest::parse(text, "default").unwrap() {
+        match document.resource {
+            Resource::Authority(authority) => {
+                let request = v1::CreateAuthorityRequest { authority: Some(authority), ..Default::default() };
+                AuthoritiesClient::new(channel.clone()).create_authority(request).await.unwrap();
+            }
+            Resource::Issuer(issuer) => {
+                let request = v1::CreateIssuerRequest { issuer: Some(issuer), ..Default::default() };
+                IssuersClient::new(channel.clone()).create_issuer(request).await.unwrap();
+            }
+            Resource::Certificate(certificate) => {
+                let certificate = Some(*certificate);
+                let request = v1::UpdateCertificateRequest { certificate, allow_missing: true, ..Default::default() };
+                CertificatesClient::new(channel.clone()).update_certificate(request).await.unwrap();
+            }
+            Resource::Agent(_) => unreachable!(),
+        }
+    }
+}
+
+/// Waits for another certificate than `before` at the target, whole and matching its key.
+async fn delivered(live: &Path, before: Option<&str>) -> String {
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < Duration::from_secs(40), "nothing new was delivered");
+        if let Ok(text) = std::fs::read(live.join("cert.pem")) {
+            let leaf = inspect(&pem::certificates(&text).unwrap()[0]).unwrap();
+            if Some(leaf.serial.as_str()) != before {
+                let key = LeafKey::from_pem(&std::fs::read_to_string(live.join("key.pem")).unwrap()).unwrap();
+                if key.spki_hash() == leaf.spki_hash {
+                    return leaf.serial;
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_an_empty_directory_to_a_renewed_certificate() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let (seams, config) = (Seams::system(), config(&folder.path().join("data")));
+    let mut context = None;
+    bootstrap(&config, seams.clone(), |it| {
+        context = Some(context_of(it));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let context = context.unwrap();
+    // A finished bootstrap changes nothing and hands out nothing.
+    bootstrap(&config, seams.clone(), |_| panic!("a second administrator")).await.unwrap();
+
+    let node = Node::start(config, seams.clone()).await.unwrap();
+    node.ready().await;
+    let (channel, server) = Connector::new(&context, &seams).unwrap().connect().await.unwrap();
+
+    let request = v1::CreateTokenRequest { role: "agent".into(), agent: "agent-1".into(), ..Default::default() };
+    let token = TokensClient::new(channel.clone()).create_token(request).await.unwrap().into_inner().secret;
+    let agent_context = join::join(&server, &token, "agent-1", &Default::default(), &seams).await.unwrap();
+    let path = folder.path().join("agent-1.context");
+    agent_context.save(&*seams.disk, &path).unwrap();
+    let options = AgentOptions::new(path, folder.path().join("agent-1"), Default::default());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Agent::new(options, seams.clone()).await.unwrap().run(stop.clone()));
+
+    let live = folder.path().join("live/web");
+    apply(&channel, &MANIFEST.replace("DIRECTORY", live.to_str().unwrap())).await;
+    let first = delivered(&live, None).await;
+    let second = delivered(&live, Some(&first)).await;
+    assert_ne!(first, second);
+
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    node.stop().await;
+}
