@@ -324,3 +324,6 @@ impl Keyed for Token {
         &self.id
     }
 }
+
+#[cfg(test)]
+mod tests;

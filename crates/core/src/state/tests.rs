@@ -1,0 +1,76 @@
+//! State as a whole: due order, feeds, cuts and rebuilds, and random histories.
+#![allow(clippy::unwrap_used)]
+
+mod due;
+mod random;
+mod rebuild;
+mod scope;
+mod summary;
+
+use super::*;
+use crate::event::{Event, Trigger};
+use crate::state::apply::Stream;
+use crate::tests::fixtures::*;
+use crate::tests::harness::given;
+
+#[test]
+fn streams_are_parsed_as_they_are_written() {
+    let serial = serial(7);
+    let rows = [
+        (crate::ids::cluster_stream(), Stream::Cluster),
+        (token("t1").stream(), Stream::Token(token("t1"))),
+        (agent("a1").stream(), Stream::Agent(agent("a1"))),
+        (authority("root").stream(), Stream::Authority(authority("root"))),
+        (issuer("demo").stream(), Stream::Issuer(issuer("demo"))),
+        (name("web").stream(), Stream::Certificate(name("web"))),
+        (crate::ids::direct_stream(&serial), Stream::Direct(serial)),
+    ];
+    for (stream, expected) in rows {
+        assert_eq!(Stream::parse(&stream), Some(expected), "{stream}");
+    }
+    for odd in ["", "cluste", "agents", "agents/", "agents/A", "namespaces/a/b", "direct/1", "direct/+1", "x/y"] {
+        assert_eq!(Stream::parse(&crate::log::StreamId::new(odd)), None, "{odd:?}");
+    }
+}
+
+#[test]
+fn serials_come_back() {
+    let serial = serial(0xabcdef);
+    assert_eq!(Serial::parse(&serial.to_string()), Some(serial));
+    for odd in ["", "00", &"+1".repeat(20), &"FF".repeat(20), &"0".repeat(40)] {
+        assert_eq!(Serial::parse(odd), None, "{odd:?}");
+    }
+}
+
+#[test]
+fn readiness_says_why_not() {
+    let stream = name("web").stream();
+    let opened = Event::IssuanceOpened { instance: web(), generation: 1, trigger: Trigger::First };
+    let first = Event::CertificateIssued(Box::new(issued(web(), 1, 1)));
+    let failed = Event::IssuanceFailed {
+        instance: web(),
+        generation: 1,
+        reason: "X".to_owned(),
+        message: String::new(),
+        retry_at: T0,
+    };
+    let readiness = |events: &[Event]| {
+        let mut world = given(estate());
+        events.iter().for_each(|event| world.happen(stream.clone(), event.clone()));
+        world.state.certificates.get(&name("web")).unwrap().readiness(world.now)
+    };
+    let mut more = spec(on("a1"));
+    more.dns_names.push("www.example.test".to_owned());
+    assert_eq!(readiness(&[]), Err(Unready::Issuing));
+    assert_eq!(readiness(&[opened.clone(), failed]), Err(Unready::Failed));
+    assert_eq!(readiness(&[opened.clone(), first.clone()]), Ok(()));
+    assert_eq!(
+        readiness(&[opened, first.clone(), Event::CertificateUpdated { spec: more.into() }]),
+        Err(Unready::Outdated)
+    );
+    assert_eq!(readiness(&[Event::InstanceRemoved { instance: web() }]), Err(Unready::NoAgent));
+    let mut world = given(estate());
+    world.happen(stream, first);
+    let at_the_end = world.now.plus(std::time::Duration::from_secs(3600));
+    assert_eq!(world.state.certificates.get(&name("web")).unwrap().readiness(at_the_end), Err(Unready::Expired));
+}
