@@ -6,12 +6,8 @@ mod aggregates;
 mod codec;
 mod entry;
 mod event;
-#[cfg(test)]
-pub(crate) mod samples;
 mod snapshot;
 mod spec;
-#[cfg(test)]
-mod tests;
 mod wire;
 
 pub use codec::DomainCodec;
@@ -23,3 +19,6 @@ pub use snapshot::CHUNK_OCTETS_MAX;
 pub mod v1 {
     tonic::include_proto!("certwright.storage.v1");
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_chain_needs_a_root() {
-        let issued = crate::storage::samples::issued();
+        let issued = crate::storage::tests::samples::issued();
         let chain: [Arc<[u8]>; 2] = [[1].into(), [2].into()];
         let message = issued_to_message(&issued, &chain).unwrap();
         assert_eq!((message.intermediates.len(), &message.root[..]), (1, &[2][..]));

@@ -9,7 +9,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::v1;
-use super::wire::{VERSION, broken, check_version, fixed, fixed_or_zero, moment, octets};
+use super::wire::{VERSION, broken, check_version, fixed, fixed_or_zero, moment, octets, read};
 
 /// Field number of `Entry.transactions`.
 const TRANSACTIONS: u32 = 4;
@@ -111,7 +111,7 @@ pub struct DecodedEntry<E> {
 
 /// Decodes a payload, events included.
 pub fn decode_entry<F: Fold>(codec: &dyn Codec<F>, payload: Bytes) -> Result<DecodedEntry<F::Event>, CodecError> {
-    let entry = v1::Entry::decode(payload).map_err(|error| broken("entry", error.to_string()))?;
+    let entry: v1::Entry = read("entry", payload)?;
     check_version("entry", entry.version)?;
     let transactions = entry
         .transactions

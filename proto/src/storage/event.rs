@@ -15,7 +15,9 @@ use prost::Message;
 pub(super) use parts::encode_failure;
 
 use super::v1::{self, event::Kind};
-use super::wire::{VERSION, broken, check_version, fixed, instance, map, moment, name, need, octets, pairs, serial};
+use super::wire::{
+    VERSION, broken, check_version, fixed, instance, map, moment, name, need, octets, pairs, read, serial,
+};
 
 /// Encodes one event with its version.
 pub(super) fn encode(event: &Event) -> Vec<u8> {
@@ -24,7 +26,7 @@ pub(super) fn encode(event: &Event) -> Vec<u8> {
 
 /// Decodes one event.
 pub(super) fn decode(bytes: &[u8]) -> Result<Event, CodecError> {
-    let event = v1::Event::decode(bytes).map_err(|error| broken("event", error.to_string()))?;
+    let event: v1::Event = read("event", bytes)?;
     check_version("event", event.version)?;
     decode_kind(need("event's kind", event.kind)?)
 }

@@ -10,7 +10,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::aggregates;
 use super::v1::{self, record::Kind};
-use super::wire::{VERSION, broken, check_version, need};
+use super::wire::{VERSION, broken, check_version, need, read};
 
 /// Octets of a chunk, at most: a chunk is one frame of the stream that carries snapshots.
 pub const CHUNK_OCTETS_MAX: usize = 1024 * 1024;
@@ -77,7 +77,7 @@ impl<'a> Packer<'a> {
 pub(super) fn decode(chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Cut, CodecError> {
     let mut unpacker = Unpacker::default();
     for chunk in chunks {
-        let chunk = v1::Chunk::decode(&chunk[..]).map_err(|error| broken("snapshot chunk", error.to_string()))?;
+        let chunk: v1::Chunk = read("snapshot chunk", &chunk[..])?;
         check_version("snapshot chunk", chunk.version)?;
         for record in chunk.records {
             unpacker.push(need("snapshot record", record.kind)?)?;

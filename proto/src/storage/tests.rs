@@ -5,6 +5,7 @@
 mod golden;
 mod properties;
 mod refusals;
+pub(crate) mod samples;
 
 use bytes::Bytes;
 use certwright_core::State;

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use certwright_core::Rejection;
 use certwright_core::ids::{InstanceId, Serial, Uid};
 use certwright_core::log::{CodecError, Position};
 use certwright_core::time::Timestamp;
+use prost::Message;
 
 use super::v1;
 
@@ -19,6 +20,17 @@ pub(super) const VERSION: u32 = 1;
 /// A `CodecError` about `what`.
 pub(super) fn broken(what: &'static str, why: impl Into<String>) -> CodecError {
     CodecError { what, why: why.into() }
+}
+
+/// Reads a whole message. Fields that this build does not know are dropped by the decoder; here that shows, because the
+/// message would be written shorter than it was.
+pub(super) fn read<M: Message + Default>(what: &'static str, octets: impl Buf) -> Result<M, CodecError> {
+    let len = octets.remaining();
+    let message = M::decode(octets).map_err(|error| broken(what, error.to_string()))?;
+    if message.encoded_len() != len {
+        return Err(broken(what, "it has fields that this build does not know"));
+    }
+    Ok(message)
 }
 
 /// Refuses every version but the one this build writes.

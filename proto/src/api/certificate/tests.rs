@@ -9,7 +9,7 @@ use certwright_core::spec::{IssuerKind, KeyAlgorithm};
 
 use super::*;
 use crate::api::{authority, estate, issuer};
-use crate::storage::samples;
+use crate::storage::tests::samples;
 
 #[test]
 fn a_certificate_is_shown_and_can_be_sent_back() {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::storage::samples;
+use crate::storage::tests::samples;
 
 fn data_of(kind: &str) -> Value {
     let event = samples::events().into_iter().rev().find(|event| event.kind() == kind).unwrap();

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::storage::samples;
+use crate::storage::tests::samples;
 
 /// Issued, delivered, nothing under way.
 fn settled() -> Certificate {

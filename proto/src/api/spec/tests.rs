@@ -7,7 +7,7 @@ use certwright_core::spec::{KeyAlgorithm, KeyEncoding, RotationPolicy};
 use proptest::prelude::*;
 
 use super::*;
-use crate::storage::samples;
+use crate::storage::tests::samples;
 
 fn message() -> v1::CertificateSpec {
     spec_to_message(&samples::spec())

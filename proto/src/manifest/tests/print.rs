@@ -3,7 +3,7 @@
 use super::{API_INTERNAL, FULL, PAYMENTS, certificate, one};
 use crate::api;
 use crate::manifest::{Resource, parse, to_json, to_yaml};
-use crate::storage::samples;
+use crate::storage::tests::samples;
 
 #[test]
 fn what_is_printed_can_be_applied() {

@@ -7,7 +7,8 @@
 use certwright_core::log::Codec;
 use prost::Message;
 
-use super::super::{DomainCodec, aggregates, samples, v1};
+use super::super::{DomainCodec, aggregates, v1};
+use super::samples;
 
 fn line(name: &str, octets: &[u8]) -> String {
     format!("{name} {}\n", hex::encode(octets))

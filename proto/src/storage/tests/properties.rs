@@ -16,8 +16,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::{DomainCodec, EntryBuilder, decode_entry, encode_transaction, samples};
-use super::chunks;
+use super::super::{DomainCodec, EntryBuilder, decode_entry, encode_transaction};
+use super::{chunks, samples};
 
 fn text() -> impl Strategy<Value = String> {
     "\\PC{0,12}"

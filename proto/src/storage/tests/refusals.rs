@@ -5,8 +5,8 @@ use certwright_core::State;
 use certwright_core::log::{Codec, CodecError};
 use prost::Message;
 
-use super::super::{DomainCodec, decode_entry, samples, v1};
-use super::chunks;
+use super::super::{DomainCodec, decode_entry, v1};
+use super::{chunks, samples};
 
 fn refuse_event(event: v1::Event) -> CodecError {
     DomainCodec.decode_event(&event.encode_to_vec()).unwrap_err()
@@ -33,12 +33,29 @@ fn unknown_versions() {
 #[test]
 fn unknown_kinds() {
     assert_eq!(refuse_event(v1::Event { version: 1, kind: None }).what, "event's kind");
-    // Field 15000, which no build knows, with an empty message.
-    let mut unknown = v1::Event { version: 1, kind: None }.encode_to_vec();
-    unknown.extend([0xc2, 0xa9, 0x07, 0x00]);
-    assert_eq!(DomainCodec.decode_event(&unknown).unwrap_err().what, "event's kind");
     let chunk = v1::Chunk { version: 1, records: vec![v1::Record { kind: None }] }.encode_to_vec();
     assert!(DomainCodec.decode_cut(&mut [chunk].into_iter()).is_err());
+}
+
+/// Field 15000, which no build knows, with an empty message.
+const UNKNOWN_FIELD: [u8; 4] = [0xc2, 0xa9, 0x07, 0x00];
+
+#[test]
+fn unknown_fields() {
+    let with = |octets: &[u8]| [octets, &UNKNOWN_FIELD].concat();
+    let refused = |error: CodecError| assert!(error.why.contains("does not know"), "{error}");
+    refused(DomainCodec.decode_event(&with(&v1::Event { version: 1, kind: None }.encode_to_vec())).unwrap_err());
+    for event in samples::events() {
+        refused(DomainCodec.decode_event(&with(&DomainCodec.encode_event(&event))).unwrap_err());
+    }
+    refused(decode_entry::<State>(&DomainCodec, with(&super::golden_entry()).into()).unwrap_err());
+    let chunk = with(&chunks(&samples::cut())[0]);
+    refused(DomainCodec.decode_cut(&mut [chunk].into_iter()).err().unwrap());
+
+    // Also deep inside: the record of a node that joined, one field longer.
+    let mut inner = UNKNOWN_FIELD.to_vec();
+    inner.splice(0..0, [0x08, 0x01, 0x5a, 4]);
+    refused(DomainCodec.decode_event(&inner).unwrap_err());
 }
 
 #[test]
