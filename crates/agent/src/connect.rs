@@ -222,6 +222,3 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> (String, bool) {
     }
     (texts.join(": "), untrusted)
 }
-
-#[cfg(test)]
-mod tests;

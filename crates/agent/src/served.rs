@@ -130,6 +130,3 @@ impl ServerCertVerifier for AcceptAny {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -90,10 +90,19 @@ pub async fn keep(connector: Connector, greeting: Greeting, events: mpsc::Sender
             Ended::Lost(cause) => {
                 let wait = backoff.next(&*seams.entropy);
                 tracing::warn!(%cause, wait_ms = wait.as_millis() as u64, "no session");
-                tokio::time::sleep(wait).await;
+                pause(wait, &events).await;
             }
-            _ => tokio::time::sleep(backoff.next(&*seams.entropy)).await,
+            _ => pause(backoff.next(&*seams.entropy), &events).await,
         }
+    }
+}
+
+/// Waits, unless the agent no longer listens.
+async fn pause(wait: Duration, events: &mpsc::Sender<SessionEvent>) {
+    tokio::select! {
+        biased;
+        () = events.closed() => {}
+        () = tokio::time::sleep(wait) => {}
     }
 }
 

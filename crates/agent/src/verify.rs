@@ -98,6 +98,3 @@ pub(crate) fn wanted(spec: &CertificateSpec) -> Names {
         email_addresses: spec.email_addresses.clone(),
     }
 }
-
-#[cfg(test)]
-mod tests;

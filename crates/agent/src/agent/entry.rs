@@ -51,9 +51,9 @@ impl Entry {
         self.known
     }
 
-    /// Whether a certificate of this generation answers the request that is under way.
-    pub(super) fn answered_by(&self, issued: u64) -> bool {
-        matches!(self.request, Request::Sent { generation, .. } if generation <= issued)
+    /// Whether the request on its way is no longer the question: it was answered, or its issuance ended otherwise.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.request, Request::Sent { generation, .. } if generation != self.wish.wanted_generation)
     }
 
     /// The issued generation is not what it should be: every target waits before it is tried again.

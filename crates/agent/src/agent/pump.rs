@@ -88,7 +88,7 @@ impl Agent {
         let span = tracing::info_span!("deliver", certificate = %entry.certificate, generation);
         entry.traceparent = telemetry::follow(&span, &entry.traceparent);
         let task = self.worker.clone().deliver(delivery).instrument(span);
-        self.spawn(task, Finished::Delivery { instance });
+        self.spawn(task, Finished::Delivery { instance, generation });
     }
 
     fn start_drop_keys(&mut self, instance: InstanceId, below: u64) {

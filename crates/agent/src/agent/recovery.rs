@@ -35,6 +35,12 @@ impl Agent {
         let mut sum = 0u64;
         for Found { instance, entry, unacknowledged } in found {
             sum = sum.wrapping_add(entry.sum);
+            // What is installed keeps its directory, whoever plans first.
+            for target in entry.wish.targets.iter().filter(|target| entry.held.targets.contains_key(&target.name)) {
+                if let Some(directory) = &target.directory {
+                    self.claims.entry(directory.clone()).or_insert_with(|| (instance, target.name.clone()));
+                }
+            }
             self.entries.insert(instance, entry);
             self.ready.insert(instance);
             for target in unacknowledged {

@@ -73,11 +73,12 @@ impl Agent {
         };
         match finished {
             Finished::Request { instance, generation, outcome } => self.on_request(instance, generation, outcome),
-            Finished::Delivery { instance } => {
-                if let Some(entry) = self.entries.get_mut(&instance) {
-                    entry.delivering = false;
-                    self.ready.insert(instance);
-                }
+            Finished::Delivery { instance, generation } => {
+                let Some(entry) = self.entries.get_mut(&instance) else { return };
+                entry.delivering = false;
+                // What came meanwhile goes on at once; what is left to do about the same waits for the next tick.
+                let moved = entry.issued_generation() != generation;
+                if moved { self.ready.insert(instance) } else { self.unsettled.insert(instance) };
             }
             Finished::Chore => {}
         }

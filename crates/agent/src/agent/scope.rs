@@ -91,7 +91,7 @@ impl Agent {
             entry.traceparent = traceparent;
         }
         let generation = entry.issued_generation();
-        let answered = entry.answered_by(generation);
+        let answered = entry.is_answered();
         if answered {
             entry.request = Request::Idle;
         }

@@ -66,7 +66,7 @@ pub(super) enum Finished {
         outcome: Result<Vec<u8>, Failure>,
     },
     /// A delivery has told all there was to tell.
-    Delivery { instance: InstanceId },
+    Delivery { instance: InstanceId, generation: u64 },
     /// Nothing that the loop waits for.
     Chore,
 }

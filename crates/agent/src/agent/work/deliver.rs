@@ -71,7 +71,7 @@ impl Worker {
         if !check.is_empty() {
             self.check(&delivery, &check).await;
         }
-        Finished::Delivery { instance: delivery.instance }
+        Finished::Delivery { instance: delivery.instance, generation: delivery.generation }
     }
 
     /// Verifies and writes; returns the targets that are written.
@@ -80,9 +80,7 @@ impl Worker {
         let _permit = self.disk.acquire().await;
         let (worker, instance, generation) = (self.clone(), delivery.instance, delivery.generation);
         let parcel = match compute(&*self.seams.exec, "files", move || worker.parcel(instance, generation)).await {
-            Ok(Some(parcel)) => parcel,
-            // A newer generation came meanwhile: the loop plans again.
-            Ok(None) => return written,
+            Ok(parcel) => parcel,
             Err(failure) => {
                 tracing::warn!(instance = %delivery.instance, generation, reason = failure.reason.code(), %failure, "not installed");
                 delivery.tell(None, Stage::Received, Some(failure)).await;
@@ -91,8 +89,11 @@ impl Worker {
         };
         delivery.tell(None, Stage::Verified, None).await;
         for name in &delivery.install {
-            let Some(target) = parcel.told.target(name) else { continue };
-            match self.install_one(delivery, &parcel, target).await {
+            let outcome = match parcel.told.target(name) {
+                Some(target) => self.install_one(delivery, &parcel, target).await,
+                None => Err(stale(delivery.generation)),
+            };
+            match outcome {
                 Ok(installed) => {
                     tracing::info!(certificate = parcel.told.certificate, target = %name, generation,
                         serial = installed.serial, "installed");
@@ -110,12 +111,11 @@ impl Worker {
         written
     }
 
-    /// Loads and verifies; `None` when another generation is the newest by now.
-    fn parcel(&self, instance: InstanceId, generation: u64) -> Result<Option<Parcel>, Failure> {
+    /// Loads and verifies.
+    fn parcel(&self, instance: InstanceId, generation: u64) -> Result<Parcel, Failure> {
         let told = self.told(instance)?;
-        let Some(issued) = told.issued.as_ref().filter(|issued| issued.generation == generation) else {
-            return Ok(None);
-        };
+        let issued = told.issued.as_ref().filter(|issued| issued.generation == generation);
+        let issued = issued.ok_or_else(|| stale(generation))?;
         let key = self.key(&told, generation, &issued.serial)?;
         let missing = || Failure::new(FailureReason::KeyMissing, format!("no private key of generation {generation}"));
         let key = key.ok_or_else(missing)?;
@@ -126,7 +126,7 @@ impl Worker {
         let version = Version { generation, serial: pair.inspected().serial.clone() };
         let issued = pair.issued();
         let bundle = Bundle::new(version, &issued.certificate, &issued.intermediates, &issued.root, &pem);
-        Ok(Some(Parcel { bundle: Arc::new(bundle), told }))
+        Ok(Parcel { bundle: Arc::new(bundle), told })
     }
 
     #[tracing::instrument(name = "install", skip_all, fields(target = %target.name))]
@@ -204,22 +204,34 @@ impl Worker {
     /// Looks at what is served, all targets at once.
     #[tracing::instrument(name = "served", skip_all)]
     async fn check(&self, delivery: &Delivery, names: &[TargetName]) {
-        let Ok(told) = self.told_async(delivery.instance).await else { return };
-        let serial = told.issued.as_ref().filter(|issued| issued.generation == delivery.generation);
-        let Some(serial) = serial.map(|issued| issued.serial.as_str()) else { return };
-        let checks = names.iter().filter_map(|name| {
-            let check = told.target(name)?.served_check.as_ref()?;
-            Some(async move {
-                match served::check(&self.seams, check, serial).await {
-                    Ok(()) => delivery.tell(Some(name), Stage::Served, None).await,
-                    Err(failure) => {
-                        tracing::warn!(target = %name, reason = failure.reason.code(), %failure, "not served");
-                        delivery.tell(Some(name), Stage::Written, Some(failure)).await;
-                    }
+        let told = self.told_async(delivery.instance).await;
+        let looks = names.iter().map(|name| {
+            let told = &told;
+            async move {
+                let (stage, failure) = match self.check_one(told.as_ref(), delivery.generation, name).await {
+                    Ok(()) => (Stage::Served, None),
+                    Err(failure) => (Stage::Written, Some(failure)),
+                };
+                if let Some(failure) = &failure {
+                    tracing::warn!(target = %name, reason = failure.reason.code(), %failure, "not served");
                 }
-            })
+                delivery.tell(Some(name), stage, failure).await;
+            }
         });
-        futures_util::future::join_all(checks).await;
+        futures_util::future::join_all(looks).await;
+    }
+
+    async fn check_one(
+        &self,
+        told: Result<&Told, &Failure>,
+        generation: u64,
+        name: &TargetName,
+    ) -> Result<(), Failure> {
+        let told = told.map_err(Clone::clone)?;
+        let issued = told.issued.as_ref().filter(|issued| issued.generation == generation);
+        let check = told.target(name).and_then(|target| target.served_check.as_ref());
+        let (Some(issued), Some(check)) = (issued, check) else { return Err(stale(generation)) };
+        served::check(&self.seams, check, &issued.serial).await
     }
 
     async fn told_async(&self, instance: InstanceId) -> Result<Told, Failure> {
@@ -228,4 +240,9 @@ impl Worker {
         let assignment = assignment.map_err(|error| Failure::state(&self.store.directory(instance), &error))?;
         Told::parse(assignment).map_err(|cause| Failure::new(FailureReason::TargetFailed, cause))
     }
+}
+
+/// What is on disk is not what the loop planned on: another assignment came meanwhile, or this one could not be stored.
+fn stale(generation: u64) -> Failure {
+    Failure::new(FailureReason::StateFailed, format!("the state directory does not hold generation {generation}"))
 }

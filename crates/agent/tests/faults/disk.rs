@@ -1,0 +1,106 @@
+//! Targets that cannot be written: full, read only. A small tmpfs of its own makes the real errors.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::rig::{INSTANCE, Rig};
+use crate::target::{Reader, spec};
+
+/// A small file system; unmounted when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    /// Mounts it. Without the right to mount these tests fail rather than pass unproved, except on a developer's
+    /// machine, where they say so.
+    fn mount(path: &Path, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(path).unwrap();
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path).status();
+        if status.is_ok_and(|status| status.success()) {
+            return Some(Self(path.to_path_buf()));
+        }
+        assert!(std::env::var_os("CI").is_none(), "this test mounts a tmpfs: run it as root");
+        eprintln!("NOT PROVED: no right to mount a tmpfs");
+        None
+    }
+
+    fn remount(&self, option: &str) {
+        let status = Command::new("mount").args(["-o", &format!("remount,{option}")]).arg(&self.0).status().unwrap();
+        assert!(status.success(), "remount,{option}");
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_leaves_the_old_pair_and_recovers() {
+    let rig = Rig::new().await;
+    let Some(small) = Small::mount(&rig.live(), "1m") else { return };
+    rig.estate.declare(INSTANCE, spec(&rig.live()));
+    let agent = rig.agent().await;
+    rig.written(1).await;
+    let before = rig.issued_serial();
+    let reader = Reader::start(rig.live());
+    // Somebody else fills the disk to the last page.
+    let filler = rig.live().join("filler");
+    let mut octets = 1 << 20;
+    while octets >= 512 {
+        let mut held = std::fs::read(&filler).unwrap_or_default();
+        held.resize(held.len() + octets, 0);
+        if std::fs::write(&filler, &held).is_err() {
+            held.truncate(held.len() - octets);
+            std::fs::write(&filler, &held).unwrap();
+            octets /= 2;
+        }
+    }
+    rig.estate.renew(INSTANCE);
+    let report = rig.reported(2, "files", "verified", "TARGET_FULL").await;
+    assert!(report.failure_message.contains("space"), "{}", report.failure_message);
+    assert_eq!(rig.live_serial(), Some(before));
+    std::fs::remove_file(&filler).unwrap();
+    rig.written(2).await;
+    assert_eq!(rig.live_serial(), Some(rig.issued_serial()));
+    let seen = reader.end();
+    assert!(seen.bad.is_empty() && seen.vanished == 0, "{seen:?}");
+    agent.stop().await;
+    drop(small);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_target_leaves_the_old_pair_and_recovers() {
+    let rig = Rig::new().await;
+    let Some(small) = Small::mount(&rig.live(), "1m") else { return };
+    rig.estate.declare(INSTANCE, spec(&rig.live()));
+    let agent = rig.agent().await;
+    rig.written(1).await;
+    let before = rig.issued_serial();
+    small.remount("ro");
+    rig.estate.renew(INSTANCE);
+    rig.reported(2, "files", "verified", "TARGET_READ_ONLY").await;
+    assert_eq!(rig.live_serial(), Some(before));
+    small.remount("rw");
+    rig.written(2).await;
+    assert_eq!(rig.live_serial(), Some(rig.issued_serial()));
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_state_directory_sends_no_request_and_recovers() {
+    let rig = Rig::new().await;
+    let state = rig.root.path().join("state");
+    let Some(small) = Small::mount(&state, "1m") else { return };
+    rig.estate.declare(INSTANCE, spec(&rig.live()));
+    let agent = rig.agent().await;
+    rig.written(1).await;
+    small.remount("ro");
+    rig.estate.renew(INSTANCE);
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let asked = rig.estate.state().csrs.iter().any(|(_, generation, _)| *generation == 2);
+    assert!(!asked, "a key that is not durable is never certified");
+    small.remount("rw");
+    rig.written(2).await;
+    agent.stop().await;
+}
