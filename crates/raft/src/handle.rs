@@ -248,7 +248,8 @@ impl<F: Fold> Log<F> {
                     Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))
                         if forward.reason != ForwardReason::LeaseExpired =>
                     {
-                        return Err(ReadError::NotLeader { hint: forward.leader_id });
+                        let hint = forward.leader_id.or(self.inner.leadership.borrow().leader);
+                        return Err(ReadError::NotLeader { hint });
                     }
                     Err(RaftError::APIError(_)) => sleep(LEASE_RETRY_EVERY).await,
                 }

@@ -15,6 +15,8 @@ mod options;
 mod peer;
 mod projection;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod view;
 pub mod wal;
 mod watch;

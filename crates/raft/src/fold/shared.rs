@@ -21,6 +21,7 @@ use crate::limits::DIGESTS_MAX;
 use crate::member::Mark;
 use crate::metrics::LogMetrics;
 use crate::options::LogOptions;
+use crate::peer::pins::Pins;
 use crate::snapshot::content;
 use crate::view::{Committed, View};
 
@@ -46,6 +47,7 @@ pub(crate) struct Shared<F: Fold> {
     pub(crate) codec: Arc<dyn Codec<F>>,
     pub(crate) seams: Seams,
     pub(crate) metrics: LogMetrics,
+    pub(crate) pins: Arc<Pins>,
 }
 
 /// An entry that was applied, and what its proposers are to be told.
@@ -60,9 +62,11 @@ impl<F: Fold> Shared<F> {
         codec: Arc<dyn Codec<F>>,
         seams: Seams,
         metrics: LogMetrics,
+        pins: Arc<Pins>,
         options: &LogOptions,
         committed_before: u64,
     ) -> Self {
+        pins.bury(&replica.removed);
         let mark = Mark { index: replica.index(), at: replica.at };
         let term = replica.term();
         Self {
@@ -81,6 +85,7 @@ impl<F: Fold> Shared<F> {
             codec,
             seams,
             metrics,
+            pins,
         }
     }
 
@@ -155,6 +160,10 @@ impl<F: Fold> Shared<F> {
             let mut replica = self.replica.write().expect(WHOLE);
             let outcome = replica.apply(entry, decoded);
             let cut = wants_digest.then(|| replica.state.cut());
+            if matches!(entry.payload, EntryPayload::Membership(_)) {
+                // Before anybody learns that the change is applied, who was removed is refused.
+                self.pins.bury(&replica.removed);
+            }
             (replica.term(), outcome, cut)
         };
         let index = outcome.entry.index;
@@ -236,6 +245,7 @@ impl<F: Fold> Shared<F> {
     pub(crate) fn replace(&self, replica: Replica<F>) {
         let mark = Mark { index: replica.index(), at: replica.at };
         let term = replica.term();
+        self.pins.bury(&replica.removed);
         *self.replica.write().expect(WHOLE) = replica;
         self.recent().clear();
         self.octets_since_cut.store(0, Ordering::Relaxed);

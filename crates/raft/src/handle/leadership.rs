@@ -15,7 +15,6 @@ use crate::error::ProposeError;
 use crate::fold::machine::Machine;
 use crate::fold::shared::Shared;
 use crate::member::{Leadership, Member, Members, Role};
-use crate::peer::pins::Pins;
 
 type ServerMetrics = openraft::metrics::RaftServerMetrics<Types>;
 
@@ -45,7 +44,6 @@ pub(crate) struct Follower<F: Fold> {
     pub(crate) me: u64,
     pub(crate) raft: Raft<Types, Machine<F>>,
     pub(crate) shared: Arc<Shared<F>>,
-    pub(crate) pins: Arc<Pins>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) stopped: CancellationToken,
 }
@@ -85,12 +83,10 @@ impl<F: Fold> Follower<F> {
     }
 
     fn pin(&self, server: &ServerMetrics) {
-        let removed = self.shared.replica().removed.clone();
-        let newest = &server.membership_config;
         // While membership changes, those of both configurations speak.
-        let committed = server.committed_membership_config.nodes().filter(|(id, _)| !removed.contains(id));
-        let all = committed.chain(newest.nodes()).map(|(&id, peer)| peer.member(id));
-        self.pins.replace(all.collect::<Vec<_>>(), &removed);
+        let committed = server.committed_membership_config.nodes();
+        let all = committed.chain(server.membership_config.nodes()).map(|(&id, peer)| peer.member(id));
+        self.shared.pins.replace(all.collect::<Vec<_>>());
     }
 
     /// The task.

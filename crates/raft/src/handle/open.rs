@@ -153,9 +153,17 @@ impl<F: Fold> Log<F> {
         let stored = Stored::open(&options, &seams, &*codec, &metrics).await?;
         let Stored { wal, snapshots, replica, committed_before } = stored;
         let log_end = wal.last_mark().map_or(0, |last| last.index);
-        let shared =
-            Arc::new(Shared::new(replica, codec, seams.clone(), metrics.clone(), &options, committed_before));
         let pins = Arc::new(Pins::default());
+        let shared = Shared::new(
+            replica,
+            codec,
+            seams.clone(),
+            metrics,
+            Arc::clone(&pins),
+            &options,
+            committed_before,
+        );
+        let shared = Arc::new(shared);
         let tls = PeerTls::new(options.cluster_id, Arc::clone(&pins), Arc::clone(&seams.clock), identity);
         let channels = Arc::new(Channels::new(Arc::clone(&seams.net), tls, pins));
         let store = {
@@ -191,7 +199,6 @@ impl<F: Fold> Log<F> {
             me: node_id,
             raft: raft.clone(),
             shared: Arc::clone(&shared),
-            pins: Arc::clone(channels.pins()),
             leadership: leadership_sender,
             stopped: stopped.clone(),
         };

@@ -25,6 +25,33 @@ impl<F: Fold> Log<F> {
         self.inner.store.wal().close().await;
     }
 
+    /// Ends at once, as a crash would, but for tests that open the same directory again.
+    #[cfg(test)]
+    pub(crate) async fn abandon(&self) {
+        self.inner.cancel.cancel();
+        let _ = self.inner.raft.shutdown().await;
+        self.inner.stopped.cancel();
+        self.inner.store.wal().close().await;
+    }
+
+    /// Index of the first entry that Raft still sees.
+    #[cfg(test)]
+    pub(crate) fn first_live_index(&self) -> u64 {
+        self.inner.store.wal().first_index()
+    }
+
+    /// Asks a peer for a vote that it would never give; tells how the connection fares.
+    #[cfg(test)]
+    pub(crate) async fn ask(&self, node_id: u64) -> Result<(), tonic::Status> {
+        use crate::consensus::wire::VoteRequestForm;
+        use crate::peer::channels::Lane;
+        let Some(channel) = self.inner.channels.get(node_id, Lane::Vote) else { return Ok(()) };
+        let vote = crate::consensus::record::VoteForm { term: 0, node_id: self.inner.node_id, committed: false };
+        let form = VoteRequestForm { vote: Some(vote), last: None, leadership_transfer: false };
+        let mut client = crate::peer::client::raft_client(channel);
+        client.pre_vote(crate::peer::client::envelope(&form)).await.map(drop)
+    }
+
     /// Ends when consensus or the log has stopped, for whatever reason: the process should end too.
     pub async fn stopped(&self) {
         self.inner.stopped.cancelled().await;

@@ -104,7 +104,7 @@ pub(crate) struct PeerClient {
 }
 
 /// A generated client on that connection.
-pub(super) fn raft_client(channel: Channel) -> RaftClient<Channel> {
+pub(crate) fn raft_client(channel: Channel) -> RaftClient<Channel> {
     RaftClient::new(channel).max_decoding_message_size(FRAME_OCTETS_MAX).max_encoding_message_size(FRAME_OCTETS_MAX)
 }
 

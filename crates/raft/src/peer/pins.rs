@@ -40,14 +40,18 @@ impl Pins {
         table.trusted.extend(peers.into_iter().map(|peer| (peer.node_id, peer)));
     }
 
-    /// Takes the newest membership and the ids that were removed so far.
-    pub(crate) fn replace(&self, members: impl IntoIterator<Item = Member>, removed: &BTreeSet<u64>) {
+    /// Takes the newest membership, which supersedes what was trusted until it was here.
+    pub(crate) fn replace(&self, members: impl IntoIterator<Item = Member>) {
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
         table.members = members.into_iter().map(|member| (member.node_id, member)).collect();
+        let Table { trusted, members, .. } = &mut *table;
+        trusted.retain(|id, _| !members.contains_key(id));
+    }
+
+    /// Refuses these ids from now on.
+    pub(crate) fn bury(&self, removed: &BTreeSet<u64>) {
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
         table.removed.extend(removed);
-        let Table { trusted, members, removed } = &mut *table;
-        // The record supersedes what was trusted until it was here.
-        trusted.retain(|id, _| !members.contains_key(id) && !removed.contains(id));
     }
 
     /// The peer with that id.
@@ -85,10 +89,10 @@ mod tests {
         assert_eq!(pins.check(1, &[1; 32]), Err(Stranger::Unknown(1)));
         pins.trust(vec![member(1, 1)]);
         assert_eq!(pins.check(1, &[1; 32]), Ok(()));
-        pins.replace([member(1, 2)], &BTreeSet::new());
+        pins.replace([member(1, 2)]);
         assert_eq!(pins.check(1, &[1; 32]), Err(Stranger::OtherKey(1)));
         assert_eq!(pins.check(1, &[2; 32]), Ok(()));
-        pins.replace([member(3, 3)], &BTreeSet::from([1]));
+        pins.bury(&BTreeSet::from([1]));
         assert_eq!(pins.check(1, &[2; 32]), Err(Stranger::Removed(1)));
         pins.trust(vec![member(1, 2)]);
         assert_eq!(pins.check(1, &[2; 32]), Err(Stranger::Removed(1)), "a removed id never comes back");

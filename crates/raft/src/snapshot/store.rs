@@ -39,6 +39,9 @@ impl Snapshots {
     /// Opens the directory and removes what never became whole. Blocks.
     pub(crate) fn open(disk: Arc<dyn Disk>, directory: PathBuf, owner: Owner) -> io::Result<Self> {
         disk.create_dir_all(&directory, DIRECTORY_MODE)?;
+        if let Some(parent) = directory.parent() {
+            disk.sync_dir(parent)?;
+        }
         let snapshots = Self { disk, directory, owner, temporaries: AtomicU64::new(0) };
         for path in snapshots.list(TEMPORARY_SUFFIX)? {
             snapshots.disk.remove(&path)?;

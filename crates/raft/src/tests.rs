@@ -1,0 +1,13 @@
+//! Whole logs over a toy fold: one node, and clusters over real loopback TLS.
+//!
+//! It refuses sleeps as proof: everything waited for has a condition.
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod failover;
+mod membership;
+mod restart;
+mod single;
+mod snapshots;
+mod suite;
+mod tls;

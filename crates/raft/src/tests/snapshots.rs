@@ -1,0 +1,137 @@
+//! Snapshots: cut by volume, installed by those who are far behind, verified before use.
+
+use certwright_core::log::Position;
+
+use super::cluster::{Cluster, PATIENCE, eventually, say_somewhere};
+use crate::fold::toy::say;
+use crate::{ReadError, WatchItem};
+
+/// Words of that size reach the volume for a cut after a few.
+const WORD_OCTETS: usize = 10_000;
+
+async fn cutting(voters: u64) -> Cluster {
+    let mut cluster = Cluster { nodes: vec![super::cluster::Node::new(1).await] };
+    cluster.nodes[0].snapshot_every_octets = 100_000;
+    let me = cluster.nodes[0].member.clone();
+    cluster.nodes[0].start().await.initialize(me).await.unwrap();
+    for node_id in 2..=voters {
+        cluster.join(node_id).await;
+        cluster.leader().await.promote(node_id).await.unwrap();
+    }
+    cluster
+}
+
+fn snapshots(cluster: &Cluster, place: usize) -> Vec<std::path::PathBuf> {
+    let directory = cluster.nodes[place].data().join("snapshots");
+    let mut found: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "snapshot"));
+    found.sort();
+    found
+}
+
+/// Says words until the log before the newest cut but one is gone from Raft's view.
+async fn fill(cluster: &Cluster) -> u64 {
+    let leader = cluster.leader().await;
+    let mut number = 1000;
+    eventually("purge", async || {
+        for _ in 0..15 {
+            leader.propose(say(number, "loose", None, &format!("{number}{}", "x".repeat(WORD_OCTETS)))).await.unwrap();
+            number += 1;
+        }
+        (leader.first_live_index() > 1).then_some(())
+    })
+    .await;
+    number - 1000
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_are_cut_by_volume_and_two_are_kept() {
+    let mut cluster = cutting(1).await;
+    let words = fill(&cluster).await;
+    eventually("two snapshots", async || (snapshots(&cluster, 0).len() == 2).then_some(())).await;
+    let before = cluster.nodes[0].log().read(|view| view.state.clone());
+    cluster.nodes[0].kill().await;
+    let log = cluster.nodes[0].start().await.clone();
+    assert_eq!(log.read(|view| view.state.clone()), before, "snapshot and tail make the same state");
+    assert_eq!(before.loose.len() as u64, words);
+    // The archive still reaches back: a watch from the start is served from disk.
+    let mut watch = log.watch(Position::START).unwrap();
+    let mut told = 0;
+    while told < words {
+        if let Some(WatchItem::Transaction { .. }) =
+            tokio::time::timeout(PATIENCE, watch.next()).await.unwrap()
+        {
+            told += 1;
+        }
+    }
+    // So is deduplication.
+    let leader = cluster.leader().await;
+    let repeat = leader.propose(say(1000, "loose", None, &format!("1000{}", "x".repeat(WORD_OCTETS)))).await;
+    assert!(matches!(repeat, Err(crate::ProposeError::Repeated(_))), "{repeat:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_is_set_aside_and_the_one_before_it_used() {
+    let mut cluster = cutting(1).await;
+    fill(&cluster).await;
+    eventually("two snapshots", async || (snapshots(&cluster, 0).len() == 2).then_some(())).await;
+    let before = cluster.nodes[0].log().read(|view| view.state.clone());
+    cluster.nodes[0].kill().await;
+    let newest = snapshots(&cluster, 0).pop().unwrap();
+    let mut octets = std::fs::read(&newest).unwrap();
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    std::fs::write(&newest, octets).unwrap();
+    let log = cluster.nodes[0].start().await;
+    assert_eq!(log.read(|view| view.state.clone()), before);
+    assert!(newest.with_extension("damaged").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_learner_receives_a_snapshot_and_the_tail() {
+    let mut cluster = cutting(1).await;
+    fill(&cluster).await;
+    cluster.join(2).await;
+    let word = say_somewhere(&cluster, 1, "after").await;
+    cluster.agree().await;
+    let leader = cluster.leader().await;
+    leader.promote(2).await.unwrap();
+    let learner = cluster.nodes[1].log();
+    assert!(learner.first_live_index() > 1, "it came by snapshot");
+    assert_eq!(snapshots(&cluster, 1).len(), 1);
+    assert_eq!(learner.status().members.voters.len(), 2);
+    // What the snapshot jumped over is a gap that is said, not hidden.
+    let Err(ReadError::TooOld { first }) = learner.watch(Position::START) else { panic!("a watch over a gap") };
+    assert!(first > 1 && first <= word.index);
+    let mut watch = learner.watch(Position { index: first - 1, ordinal: u32::MAX }).unwrap();
+    assert!(tokio::time::timeout(PATIENCE, watch.next()).await.unwrap().is_some());
+    assert_eq!(learner.entry(1).unwrap(), None);
+    // Deduplication came along.
+    let repeat = say(1000, "loose", None, &format!("1000{}", "x".repeat(WORD_OCTETS)));
+    assert!(learner.repeated("system", repeat.request_id).is_some());
+    // And it all survives a restart.
+    let before = learner.read(|view| view.state.clone());
+    cluster.nodes[1].kill().await;
+    let log = cluster.nodes[1].start().await;
+    assert_eq!(log.read(|view| view.state.clone()), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_was_away_catches_up_by_snapshot() {
+    let mut cluster = cutting(3).await;
+    say_somewhere(&cluster, 1, "before").await;
+    cluster.agree().await;
+    if cluster.leader().await.status().node_id != 1 {
+        cluster.leader().await.transfer_leader(1).await.unwrap();
+    }
+    cluster.node(3).kill().await;
+    fill(&cluster).await;
+    cluster.node(3).start().await;
+    cluster.agree().await;
+    let voter = cluster.node(3).log();
+    assert_eq!(voter.read(|view| view.state.loose[0].clone()), "before");
+    // What it had applied before it left stays in its archive.
+    let mut watch = voter.watch(Position::START).unwrap();
+    let Some(WatchItem::Transaction { entry, .. }) = watch.next().await else { panic!("nothing told") };
+    assert_eq!(entry.transactions[0].appends[0].events, ["before"]);
+}

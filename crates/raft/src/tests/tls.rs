@@ -1,0 +1,87 @@
+//! Who may speak on the internal port.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certwright_seams::Seams;
+use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::cluster::{CLUSTER, Cluster, PATIENCE, eventually, identity};
+use crate::Member;
+use crate::peer::pins::Pins;
+use crate::peer::tls::PeerTls;
+
+/// Dials node 1 as that identity and says whether a request can be sent and answered.
+async fn dial(target: &Member, cluster: [u8; 16], key: Arc<CertifiedKey>) -> io::Result<()> {
+    let seams = Seams::system();
+    let pins = Arc::new(Pins::default());
+    pins.trust(vec![target.clone()]);
+    let tls = PeerTls::new(cluster, pins, seams.clock.clone(), key);
+    let connector = TlsConnector::from(tls.client(target.node_id).unwrap());
+    let stream = seams.net.connect(&target.address).await?;
+    let mut stream = connector.connect(ServerName::try_from("peer.test").unwrap(), stream).await?;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+    // In TLS 1.3 the server's refusal arrives after the client has finished.
+    let mut octet = [0];
+    match stream.read(&mut octet).await? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        _ => Ok(()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_pinned_keys_of_this_cluster_are_heard() {
+    let cluster = Cluster::of(1).await;
+    let target = cluster.nodes[0].member.clone();
+    let (friend, friend_hash) = identity(CLUSTER, 2);
+    let (other_key, _) = identity(CLUSTER, 2);
+    let (other_node, _) = identity(CLUSTER, 3);
+    let (other_cluster, foreign_hash) = identity([0xdd; 16], 4);
+    let peer = |node_id, spki_hash| Member { node_id, address: "127.0.0.1:1".into(), spki_hash };
+    cluster.nodes[0].log().trust(vec![peer(2, friend_hash), peer(4, foreign_hash)]);
+    dial(&target, CLUSTER, friend.clone()).await.expect("a pinned key, though its certificate expired long ago");
+    for (who, key) in [("another key", other_key), ("an unknown node", other_node), ("another cluster", other_cluster)] {
+        assert!(dial(&target, CLUSTER, key).await.is_err(), "{who} was heard");
+    }
+    assert_eq!(cluster.nodes[0].metric("certwright_raft_handshakes_failed_total"), 3.0);
+    // The dialling side is as careful: a server with another key, id or cluster is not spoken to.
+    let mut wrong = target.clone();
+    wrong.spki_hash = [0; 32];
+    assert!(dial(&wrong, CLUSTER, friend.clone()).await.is_err());
+    wrong = Member { node_id: 9, ..target.clone() };
+    assert!(dial(&wrong, CLUSTER, friend.clone()).await.is_err());
+    assert!(dial(&target, [0xdd; 16], friend).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_connection_is_dropped_in_time_and_does_not_block_others() {
+    let cluster = Cluster::of(1).await;
+    let target = cluster.nodes[0].member.clone();
+    let (friend, friend_hash) = identity(CLUSTER, 2);
+    cluster.nodes[0].log().trust(vec![Member { node_id: 2, address: String::new(), spki_hash: friend_hash }]);
+    let mut silent = Vec::new();
+    for _ in 0..crate::limits::HANDSHAKES_MAX {
+        silent.push(Seams::system().net.connect(&target.address).await.unwrap());
+    }
+    // All places are taken until the first of them time out.
+    timeout(PATIENCE, dial(&target, CLUSTER, friend)).await.unwrap().expect("heard once there is room");
+    let mut octet = [0];
+    let dropped = timeout(Duration::from_secs(15), silent[0].read(&mut octet)).await.expect("dropped in time");
+    assert!(matches!(dropped, Ok(0) | Err(_)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_removal_ends_open_connections() {
+    let cluster = Cluster::of(2).await;
+    let leader = cluster.leader().await;
+    let other = cluster.nodes.iter().find(|node| node.member.node_id != leader.status().node_id).unwrap();
+    other.log().ask(leader.status().node_id).await.expect("a member is heard");
+    leader.remove(other.member.node_id).await.unwrap();
+    let status = eventually("refusal", async || other.log().ask(leader.status().node_id).await.err()).await;
+    assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status:?}");
+}
