@@ -46,7 +46,8 @@ pub struct Finding {
     pub what: String,
 }
 
-/// Verifies the log in a directory. An error means that it could not be read; damage is a finding.
+/// Verifies the log in a directory, which nobody writes to meanwhile: a batch being written looks torn. An error means
+/// that it could not be read; damage is a finding.
 pub fn verify(disk: &dyn Disk, directory: &Path) -> Result<Report, WalError> {
     let names = disk.list(directory).map_err(WalError::io("list", directory))?;
     let sequences: Vec<u64> = names.iter().filter_map(|name| parse_name(name)).collect();

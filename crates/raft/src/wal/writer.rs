@@ -364,6 +364,15 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    /// A writer that panicked (its own bug or a callback's) must not look like a log at rest.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fail(io::Error::other("the log's writer panicked"));
+        }
+    }
+}
+
 impl Current {
     /// As the frames that a segment begins with.
     pub(super) fn frames(&self) -> Vec<Frame> {

@@ -141,3 +141,14 @@ async fn a_damaged_entry_is_an_error_not_an_answer() {
     assert!(error.to_string().contains(".seg is damaged at offset 128"), "{error}");
     assert_eq!(wal.read(1, 3, usize::MAX).unwrap(), records(1, 3, 1, 100));
 }
+
+#[tokio::test]
+async fn a_writer_that_panics_is_fatal() {
+    let rig = Rig::new(7);
+    let (wal, _) = rig.open();
+    let mut fatal = wal.fatal();
+    wal.append(records(0, 1, 1, 10), Box::new(|_| panic!("on purpose"))).await;
+    fatal.changed().await.unwrap();
+    assert!(fatal.borrow().as_deref().unwrap().contains("panicked"));
+    assert!(done(|done| wal.append(records(1, 2, 1, 10), done)).await.is_err());
+}

@@ -62,6 +62,22 @@ async fn entries_are_readable_before_they_are_durable() {
 }
 
 #[tokio::test]
+async fn a_replaced_entry_is_not_mistaken_for_its_predecessor_on_disk() {
+    let mut rig = Rig::new(13);
+    (rig.options.batch_octets, rig.options.cache_octets) = (1, 0);
+    let (wal, _) = rig.open();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    // The first entry becomes durable when its successor in the same place is still queued.
+    let (reader, reads) = (wal.clone(), Arc::clone(&seen));
+    let read = move |_| *reads.lock().unwrap() = reader.read(0, 1, usize::MAX).unwrap();
+    wal.append(records(0, 1, 1, 10), Box::new(read)).await;
+    wal.truncate_after(None, Box::new(drop)).await;
+    append(&wal, &records(0, 1, 2, 10)).await;
+    assert_eq!(*seen.lock().unwrap(), records(0, 1, 2, 10));
+    assert_eq!(live(&wal), records(0, 1, 2, 10));
+}
+
+#[tokio::test]
 async fn callbacks_come_in_order_and_one_sync_carries_many() {
     let rig = Rig::new(4);
     let (wal, _) = rig.open();
