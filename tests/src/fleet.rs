@@ -108,7 +108,10 @@ impl Fleet {
 
     /// Every event, oldest first.
     pub fn events(&self) -> Vec<Value> {
-        self.run(&["events", "--from", "1", "-o", "json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.run(&["events", "--from", "1", "-o", "json"])
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// The leader's name, once there is one.
@@ -139,12 +142,27 @@ impl Fleet {
 
     /// Starts a server again on its own data.
     pub fn restart(&mut self, name: &str) {
+        self.restart_with(name, &[]);
+    }
+
+    /// Whether a process has ended.
+    pub fn is_gone(&self, name: &str) -> bool {
+        gone(self.processes()[name].pid)
+    }
+
+    /// The same with environment variables of its own.
+    pub fn restart_with(&mut self, name: &str, environment: &[(&str, &str)]) {
+        if let Some(mut child) = self.restarted.remove(name) {
+            let _ = child.wait();
+        }
         let process = self.processes()[name].clone();
-        let log = std::fs::File::options().create(true).append(true).open(self.folder().join(format!("{name}.log"))).unwrap();
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.folder().join(format!("{name}.log"))).unwrap();
         let child = Command::new(ours("certwright"))
             .args(["server", "--data"])
             .arg(process.data.unwrap())
             .envs(self.environment.clone())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

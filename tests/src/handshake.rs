@@ -34,10 +34,14 @@ impl Client {
     /// One full handshake and one request; answers the serial served, in upper-case hex.
     pub fn serial(&self, port: u16, server_name: &str) -> Result<String, String> {
         let name = ServerName::try_from(server_name.to_string()).map_err(|error| error.to_string())?;
-        let mut connection = rustls::ClientConnection::new(self.config.clone(), name).map_err(|error| error.to_string())?;
+        let mut connection =
+            rustls::ClientConnection::new(self.config.clone(), name).map_err(|error| error.to_string())?;
         let mut socket = TcpStream::connect(("127.0.0.1", port)).map_err(|error| format!("connect: {error}"))?;
         let limit = Some(Duration::from_secs(5));
-        socket.set_read_timeout(limit).and_then(|()| socket.set_write_timeout(limit)).map_err(|error| error.to_string())?;
+        socket
+            .set_read_timeout(limit)
+            .and_then(|()| socket.set_write_timeout(limit))
+            .map_err(|error| error.to_string())?;
         let mut stream = rustls::Stream::new(&mut connection, &mut socket);
         let request = format!("GET / HTTP/1.0\r\nHost: {server_name}\r\n\r\n");
         stream.write_all(request.as_bytes()).map_err(|error| format!("handshake: {error}"))?;

@@ -10,6 +10,7 @@
 
 pub mod fleet;
 pub mod handshake;
+pub mod load;
 pub mod peers;
 pub mod program;
 pub mod simnet;

@@ -27,13 +27,22 @@ pub fn verify_everywhere(root: &Path, intermediates: &Path, leaf: &Path) {
     let bundle = [leaf, intermediates].map(|path| std::fs::read_to_string(path).unwrap()).concat();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bundle).unwrap();
-    let said = must(Command::new(peer("certtool")).arg("--verify").arg("--load-ca-certificate").arg(root).arg("--infile").arg(file.path()));
+    let said = must(
+        Command::new(peer("certtool"))
+            .arg("--verify")
+            .arg("--load-ca-certificate")
+            .arg(root)
+            .arg("--infile")
+            .arg(file.path()),
+    );
     assert!(said.contains("Verified. The certificate is trusted."), "certtool: {said}");
 }
 
 /// What `openssl x509` prints of a certificate with these options.
 pub fn openssl_x509(certificate: &Path, options: &[&str]) -> String {
-    must(Command::new(peer("openssl")).args(["x509", "-noout", "-in"]).arg(certificate).args(options)).trim().to_string()
+    must(Command::new(peer("openssl")).args(["x509", "-noout", "-in"]).arg(certificate).args(options))
+        .trim()
+        .to_string()
 }
 
 /// A real nginx that serves a delivered certificate over TLS on loopback.
@@ -72,7 +81,8 @@ impl Nginx {
             .unwrap();
         let nginx = Self { child, folder: folder.to_path_buf(), port };
         eventually("nginx listens", Duration::from_secs(10), || {
-            (std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() && nginx.folder.join("nginx.pid").exists()).then_some(())
+            (std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() && nginx.folder.join("nginx.pid").exists())
+                .then_some(())
         });
         nginx
     }

@@ -29,10 +29,11 @@ pub fn peer(name: &str) -> PathBuf {
 
 /// The Python of the tools folder, with grpcio-tools in it.
 pub fn python() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache")
-    });
-    let tools = std::env::var_os("CERTWRIGHT_TOOLS").map(PathBuf::from).unwrap_or_else(|| cache.join("certwright/tools"));
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache"));
+    let tools =
+        std::env::var_os("CERTWRIGHT_TOOLS").map(PathBuf::from).unwrap_or_else(|| cache.join("certwright/tools"));
     let python = tools.join("python/bin/python3");
     assert!(python.exists(), "{} is missing: run tests/setup.sh", python.display());
     python

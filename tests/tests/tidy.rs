@@ -38,7 +38,10 @@ fn text(path: &Path) -> String {
 /// Whether a source file is product code, not a test.
 fn is_product(path: &Path) -> bool {
     let name = path.to_string_lossy();
-    !name.starts_with("tests/") && !name.contains("/tests/") && !name.ends_with("/tests.rs") && !name.contains("/examples/")
+    !name.starts_with("tests/")
+        && !name.contains("/tests/")
+        && !name.ends_with("/tests.rs")
+        && !name.contains("/examples/")
 }
 
 /// The lines of a file before its inline test module, without comments.
@@ -177,16 +180,28 @@ fn long_functions(path: &Path) -> Vec<String> {
     for (place, (number, line)) in lines.iter().enumerate() {
         let indent = line.len() - line.trim_start().len();
         let head = line.trim_start();
-        let is_function = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(crate) fn ", "pub(super) fn ", "pub(crate) async fn "]
-            .iter()
-            .any(|start| head.starts_with(start));
+        let is_function = [
+            "fn ",
+            "pub fn ",
+            "async fn ",
+            "pub async fn ",
+            "pub(crate) fn ",
+            "pub(super) fn ",
+            "pub(crate) async fn ",
+        ]
+        .iter()
+        .any(|start| head.starts_with(start));
         if !is_function || head.ends_with(';') {
             continue;
         }
         let close = format!("{}}}", " ".repeat(indent));
-        let length = lines[place..].iter().position(|(_, line)| *line == close || line.trim_end() == close).unwrap_or(0);
+        let length =
+            lines[place..].iter().position(|(_, line)| *line == close || line.trim_end() == close).unwrap_or(0);
         if length > FUNCTION_LINES_MAX {
-            offences.push(format!("{}:{number}: a function of {length} lines, at most {FUNCTION_LINES_MAX}", path.display()));
+            offences.push(format!(
+                "{}:{number}: a function of {length} lines, at most {FUNCTION_LINES_MAX}",
+                path.display()
+            ));
         }
     }
     offences

@@ -18,7 +18,10 @@ const RENEWALS: usize = 20;
 fn write_hook(folder: &Path) -> String {
     let (script, nginx) = (folder.join("reload.sh"), peer("nginx"));
     let folder = folder.display();
-    let text = format!("[ -s {folder}/nginx.pid ] || exit 0\nexec {} -e stderr -c {folder}/nginx.conf -s reload\n", nginx.display());
+    let text = format!(
+        "[ -s {folder}/nginx.pid ] || exit 0\nexec {} -e stderr -c {folder}/nginx.conf -s reload\n",
+        nginx.display()
+    );
     std::fs::write(&script, text).unwrap();
     script.display().to_string()
 }
@@ -59,7 +62,11 @@ fn nginx_serves_every_renewal_without_a_failed_handshake() {
         let watcher = scope.spawn(|| {
             let (mut seen, mut handshakes) = (BTreeSet::new(), 0_u64);
             while !done.load(Ordering::Relaxed) {
-                seen.insert(client.serial(port, "shop.example.com").unwrap_or_else(|error| panic!("handshake {handshakes}: {error}")));
+                seen.insert(
+                    client
+                        .serial(port, "shop.example.com")
+                        .unwrap_or_else(|error| panic!("handshake {handshakes}: {error}")),
+                );
                 handshakes += 1;
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -81,7 +88,8 @@ fn nginx_serves_every_renewal_without_a_failed_handshake() {
     let issued = issued(&fleet);
     let first_served = issued.iter().position(|serial| seen.contains(serial)).unwrap();
     assert!(first_served <= 1, "nginx started late: {first_served}");
-    let missing: Vec<_> = issued[first_served..issued.len() - 1].iter().filter(|serial| !seen.contains(*serial)).collect();
+    let missing: Vec<_> =
+        issued[first_served..issued.len() - 1].iter().filter(|serial| !seen.contains(*serial)).collect();
     assert!(missing.is_empty(), "never served: {missing:?}");
     assert_eq!(issued.len(), issued.iter().collect::<BTreeSet<_>>().len(), "a serial was used twice");
 

@@ -1,0 +1,182 @@
+//! `apply`: manifests in, intent declared, one line per object.
+//!
+//! It refuses to apply half a file it cannot read: everything is parsed before anything is sent.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use certwright_proto::manifest::{self, Resource};
+use certwright_proto::v1;
+use certwright_proto::v1::authorities_client::AuthoritiesClient;
+use certwright_proto::v1::certificates_client::CertificatesClient;
+use certwright_proto::v1::issuers_client::IssuersClient;
+use certwright_seams::Disk;
+
+use crate::args::{ApplyArgs, Format, Global};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output;
+use crate::stages::wait_delivered;
+
+/// Octets of one manifest file.
+const MANIFEST_OCTETS_MAX: u64 = 1024 * 1024;
+
+/// Runs the verb.
+pub async fn run(global: &Global, args: ApplyArgs) -> Result<ExitCode, Failure> {
+    let client = Client::new(global)?;
+    let mut documents = Vec::new();
+    for path in &args.filename {
+        for (name, text) in read(&*client.seams().disk, path)? {
+            let parsed = manifest::parse(&text, &global.namespace).map_err(|mut rejection| {
+                rejection.message = format!("{name}: {}", rejection.message);
+                Failure::from(rejection)
+            })?;
+            documents.extend(parsed.into_iter().map(|document| document.resource));
+        }
+    }
+    if documents.is_empty() {
+        return Err(Failure::usage("there is no document to apply", "name a file with at least one manifest"));
+    }
+    // Certificates refer to issuers, issuers to authorities: what is referred to goes first.
+    documents.sort_by_key(|document| match document {
+        Resource::Authority(_) => 0,
+        Resource::Issuer(_) => 1,
+        Resource::Certificate(_) | Resource::Agent(_) => 2,
+    });
+    let mut certificates = Vec::new();
+    for document in documents {
+        let (name, what) = apply(&client, document, args.dry_run).await?;
+        let dry = if args.dry_run { " (dry run)" } else { "" };
+        match global.output {
+            Format::Name => output::line(&short(&name))?,
+            _ => output::line(&format!("{} {what}{dry}", short(&name)))?,
+        }
+        if name.starts_with("namespaces/") {
+            certificates.push(name);
+        }
+    }
+    if args.wait && !args.dry_run {
+        for name in certificates {
+            wait_delivered(&client, &name, &[]).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `namespaces/web/certificates/shop` as people say it: `certificate/shop`.
+pub fn short(name: &str) -> String {
+    let mut parts = name.rsplit('/');
+    let object = parts.next().unwrap_or_default();
+    let kind = match parts.next().unwrap_or_default() {
+        "authorities" => "authority",
+        plural => plural.trim_end_matches('s'),
+    };
+    format!("{kind}/{object}")
+}
+
+/// Files of a path, in order of name, with what they hold.
+fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<(String, String)>, Failure> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        let mut input = std::io::Read::take(std::io::stdin(), MANIFEST_OCTETS_MAX + 1);
+        std::io::Read::read_to_string(&mut input, &mut text).map_err(|error| Failure::file("standard input", error))?;
+        return Ok(vec![("standard input".to_string(), text)]);
+    }
+    let files: Vec<PathBuf> = match disk.stat(path).map_err(|error| Failure::file(path.display(), error))?.is_dir {
+        false => vec![path.to_path_buf()],
+        true => {
+            let names = disk.list(path).map_err(|error| Failure::file(path.display(), error))?;
+            let manifests = names.into_iter().map(|name| path.join(name));
+            manifests
+                .filter(|file| file.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json"))
+                .collect()
+        }
+    };
+    let load = |file: PathBuf| {
+        let octets = disk.read(&file, MANIFEST_OCTETS_MAX).map_err(|error| Failure::file(file.display(), error))?;
+        let text = String::from_utf8(octets).map_err(|error| Failure::file(file.display(), error))?;
+        Ok((file.display().to_string(), text))
+    };
+    files.into_iter().map(load).collect()
+}
+
+/// Sends one document; answers its resource name and what became of it.
+pub async fn apply(
+    client: &Client,
+    document: Resource,
+    validate_only: bool,
+) -> Result<(String, &'static str), Failure> {
+    let request_id = client.request_id();
+    match document {
+        Resource::Certificate(certificate) => {
+            let name = certificate.name.clone();
+            let request = v1::UpdateCertificateRequest {
+                certificate: Some(*certificate),
+                validate_only,
+                request_id,
+                allow_missing: true,
+            };
+            let answer = client
+                .call(request, |channel, request| async move {
+                    CertificatesClient::new(channel).update_certificate(request).await
+                })
+                .await?;
+            let created =
+                answer.certificate.is_some_and(|certificate| certificate.create_time == certificate.update_time);
+            Ok((name, verb(answer.unchanged, created)))
+        }
+        Resource::Issuer(issuer) => {
+            let name = issuer.name.clone();
+            let request =
+                v1::UpdateIssuerRequest { issuer: Some(issuer), validate_only, request_id, allow_missing: true };
+            let answer = client
+                .call(
+                    request,
+                    |channel, request| async move { IssuersClient::new(channel).update_issuer(request).await },
+                )
+                .await?;
+            Ok((name, verb(answer.unchanged, false)))
+        }
+        Resource::Agent(_) => Err(Failure::usage(
+            "an agent cannot be declared",
+            "let it join with a token: certwright token create --role agent",
+        )),
+        Resource::Authority(authority) => {
+            let name = authority.name.clone();
+            let request = v1::CreateAuthorityRequest { authority: Some(authority), validate_only, request_id };
+            let outcome = client
+                .call(request, |channel, request| async move {
+                    AuthoritiesClient::new(channel).create_authority(request).await
+                })
+                .await;
+            match outcome {
+                // An authority's key never changes under its name: what is there is what was asked for.
+                Err(failure) if failure.code() == "ALREADY_EXISTS" => Ok((name, "unchanged")),
+                outcome => outcome.map(|_| (name, "created")),
+            }
+        }
+    }
+}
+
+fn verb(unchanged: bool, created: bool) -> &'static str {
+    match (unchanged, created) {
+        (true, _) => "unchanged",
+        (false, true) => "created",
+        (false, false) => "configured",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn resource_names_print_as_kind_and_name() {
+        let cases = [
+            ("namespaces/web/certificates/shop", "certificate/shop"),
+            ("issuers/demo", "issuer/demo"),
+            ("authorities/demo-root", "authority/demo-root"),
+        ];
+        for (name, short) in cases {
+            assert_eq!(super::short(name), short);
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! The command line's shape: global flags, verbs and their arguments.
+//!
+//! It refuses to read files or the environment beyond what clap does for it.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps every TLS certificate of an estate alive.
+#[derive(Parser)]
+#[command(
+    name = "certwright",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  certwright dev                         try it: a cluster, a CA, an agent, a certificate\n  \
+                  certwright apply -f web.yaml           declare what should exist\n  \
+                  certwright get certificates -A         see what does\n  \
+                  certwright why web                     see what it waits for\n\n\
+                  Exit codes: 0 success, 1 failed or a negative finding, 2 usage, 4 authentication or authorisation, \
+                  8 pending, 124 a wait timed out."
+)]
+pub struct Cli {
+    /// Flags of every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Args, Clone)]
+pub struct Global {
+    /// Context file: which cluster, and who you are there
+    #[arg(long, global = true, env = "CERTWRIGHT_CONTEXT", value_name = "FILE")]
+    pub context: Option<PathBuf>,
+    /// Ask this server instead of the context's
+    #[arg(long, global = true, env = "CERTWRIGHT_SERVER", value_name = "HOST:PORT")]
+    pub server: Option<String>,
+    /// How long the command may take, waits included: 30s, 5m, 1h
+    #[arg(long, global = true, env = "CERTWRIGHT_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub timeout: Duration,
+    /// Namespace
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "CERTWRIGHT_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "default"
+    )]
+    pub namespace: String,
+    /// Output format
+    #[arg(short, long, global = true, env = "CERTWRIGHT_OUTPUT", value_enum, default_value = "table")]
+    pub output: Format,
+}
+
+/// Output formats.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// More columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML manifests
+    Yaml,
+    /// KIND/NAME, a line each
+    Name,
+}
+
+/// Verbs.
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Run a server of the control plane
+    Server(ServerArgs),
+    /// Run an agent (the same as certwright-agent)
+    Agent(AgentArgs),
+    /// Try certwright: cluster, CA, agent and a short-lived certificate on this machine
+    Dev(DevArgs),
+    /// Show the cluster's health and what is due
+    Status(StatusArgs),
+    /// Declare what should exist
+    #[command(
+        after_help = "Examples:\n  certwright apply -f web.yaml\n  certwright apply -f manifests/ --wait\n  cat web.yaml | certwright apply -f -"
+    )]
+    Apply(ApplyArgs),
+    /// List or get certificates, issuers, authorities, agents, tokens
+    #[command(
+        after_help = "Examples:\n  certwright get certificates\n  certwright get certificates -A -o wide\n  certwright get certificate web -o yaml\n  certwright get agents --output json"
+    )]
+    Get(GetArgs),
+    /// Show everything about one object
+    Describe(ObjectArgs),
+    /// Delete an object
+    Delete(DeleteArgs),
+    /// Sign one certificate without a stored intent
+    #[command(
+        after_help = "Examples:\n  certwright issue --dns db.internal --issuer demo --duration 24h --out ./db\n  certwright issue --csr db.csr --issuer demo --out ./db -o json"
+    )]
+    Issue(IssueArgs),
+    /// Open a new generation now
+    Renew(RenewArgs),
+    /// Read the log: every fact, once, in order
+    #[command(
+        after_help = "Examples:\n  certwright events --from 1 -o json\n  certwright events -f --stream namespaces/web/"
+    )]
+    Events(EventsArgs),
+    /// Show every generation of a certificate
+    History(NameArgs),
+    /// Say what a certificate waits for, and what to do
+    Why(NameArgs),
+    /// Admit servers and agents
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Look at the certificate authorities
+    #[command(subcommand)]
+    Ca(CaVerb),
+    /// Look after the cluster
+    #[command(subcommand)]
+    Operator(OperatorVerb),
+    /// Show the context in use
+    Context(ContextArgs),
+    /// Explain a certificate file, or what HOST:PORT serves
+    Inspect(InspectArgs),
+    /// Verify delivered files, or a server's log offline
+    #[command(
+        after_help = "Examples:\n  certwright verify /etc/tls/web          key, chain and dates of delivered files\n  certwright verify /var/lib/certwright   the log of a stopped server"
+    )]
+    Verify(VerifyArgs),
+    /// Print a completion script
+    Completion(CompletionArgs),
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(BenchVerb),
+}
+
+/// `server`
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  certwright server --bootstrap --data /var/lib/certwright\n  certwright server --join 10.0.0.1:7443 --token @node.token --data /var/lib/certwright --name b\n  certwright server --data /var/lib/certwright"
+)]
+pub struct ServerArgs {
+    /// Data directory
+    #[arg(long, env = "CERTWRIGHT_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Make a new cluster of which this is the first server; writes DIR/administrator.context
+    #[arg(long, conflicts_with = "join")]
+    pub bootstrap: bool,
+    /// Join the cluster of this server
+    #[arg(long, value_name = "HOST:PORT", requires = "token")]
+    pub join: Option<String>,
+    /// Join token: @FILE, or the token itself
+    #[arg(long, env = "CERTWRIGHT_TOKEN", value_name = "@FILE", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Name of this server; fixed at bootstrap or join
+    #[arg(long, env = "CERTWRIGHT_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+    /// Where clients and agents connect; 127.0.0.1:7443 at first, then as before
+    #[arg(long, env = "CERTWRIGHT_GRPC", value_name = "IP:PORT")]
+    pub grpc: Option<SocketAddr>,
+    /// Where the other servers connect; 127.0.0.1:7444 at first, then as before
+    #[arg(long, env = "CERTWRIGHT_RAFT", value_name = "IP:PORT")]
+    pub raft: Option<SocketAddr>,
+    /// Where probes and scrapers connect: /livez, /readyz, /metrics, read only; 127.0.0.1:7480 at first, then as before
+    #[arg(long, env = "CERTWRIGHT_HTTP", value_name = "IP:PORT")]
+    pub http: Option<SocketAddr>,
+    /// Host to tell others, when it is not the address listened on
+    #[arg(long, env = "CERTWRIGHT_ADVERTISE", value_name = "HOST")]
+    pub advertise: Option<String>,
+}
+
+/// `agent`: passed on as they are.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct AgentArgs {
+    /// Arguments of certwright-agent
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
+}
+
+/// `dev`
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  certwright dev                        one process, stays up\n  certwright dev --once                 show it and leave\n  certwright dev --servers 3 --agents 2 --detach --dir /tmp/cw\n  certwright dev --stop --dir /tmp/cw"
+)]
+pub struct DevArgs {
+    /// Where everything is kept; a new temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Leave after issue, delivery and the first renewal, with their proof
+    #[arg(long, conflicts_with = "detach")]
+    pub once: bool,
+    /// Servers; more than one means separate processes
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub servers: u8,
+    /// Agents; more than one means separate processes
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub agents: u8,
+    /// Start separate processes, wait until the certificate is delivered, and leave them running
+    #[arg(long)]
+    pub detach: bool,
+    /// Stop what --detach started in DIR
+    #[arg(long, requires = "dir", conflicts_with_all = ["once", "detach"])]
+    pub stop: bool,
+}
+
+/// `status`
+#[derive(Args)]
+pub struct StatusArgs {}
+
+/// `apply`
+#[derive(Args)]
+pub struct ApplyArgs {
+    /// Manifest file, directory of them, or - for standard input
+    #[arg(short, long, required = true, value_name = "FILE|DIR|-")]
+    pub filename: Vec<PathBuf>,
+    /// Check everything, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait until every certificate is delivered
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `get`
+#[derive(Args)]
+pub struct GetArgs {
+    /// What to list
+    #[arg(value_enum)]
+    pub kind: Kind,
+    /// One object's name
+    pub name: Option<String>,
+    /// Every namespace
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Terms that must hold: issuer=, agent=, ready=, label.KEY=, expires_before=
+    #[arg(long, value_name = "TERMS", default_value = "")]
+    pub filter: String,
+}
+
+/// Kinds of objects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Kind {
+    /// Certificates
+    #[value(alias = "certificate", alias = "cert", alias = "certs")]
+    Certificates,
+    /// Issuers
+    #[value(alias = "issuer")]
+    Issuers,
+    /// Authorities
+    #[value(alias = "authority", alias = "ca")]
+    Authorities,
+    /// Agents
+    #[value(alias = "agent")]
+    Agents,
+    /// Join tokens
+    #[value(alias = "token")]
+    Tokens,
+}
+
+/// One object.
+#[derive(Args)]
+pub struct ObjectArgs {
+    /// Its kind
+    #[arg(value_enum)]
+    pub kind: Kind,
+    /// Its name
+    pub name: String,
+}
+
+/// `delete`
+#[derive(Args)]
+pub struct DeleteArgs {
+    /// Its kind
+    #[arg(value_enum)]
+    pub kind: Kind,
+    /// Its name
+    pub name: String,
+    /// Only while it is still this version
+    #[arg(long, value_name = "ETAG", default_value = "")]
+    pub etag: String,
+}
+
+/// `issue`
+#[derive(Args)]
+pub struct IssueArgs {
+    /// Sign this request (PEM or DER); only its key and names are read
+    #[arg(long, value_name = "FILE", required_unless_present = "dns", conflicts_with = "dns")]
+    pub csr: Option<PathBuf>,
+    /// Make a key here and ask for this DNS name; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub dns: Vec<String>,
+    /// Who signs
+    #[arg(long, value_name = "NAME")]
+    pub issuer: String,
+    /// Lifetime
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Directory for the files
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// `renew`
+#[derive(Args)]
+pub struct RenewArgs {
+    /// The certificate
+    pub name: String,
+    /// Wait until the new generation is delivered everywhere; one line per stage
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `events`
+#[derive(Args)]
+pub struct EventsArgs {
+    /// First log index
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub from: u64,
+    /// Last log index
+    #[arg(long, value_name = "M")]
+    pub to: Option<u64>,
+    /// Go on with what comes
+    #[arg(short = 'f', long)]
+    pub follow: bool,
+    /// Only streams that start so
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    pub stream: String,
+}
+
+/// A certificate's name.
+#[derive(Args)]
+pub struct NameArgs {
+    /// The certificate
+    pub name: String,
+}
+
+/// `token`
+#[derive(Subcommand)]
+pub enum TokenVerb {
+    /// Print a token that admits one server or one agent, once
+    #[command(
+        after_help = "Examples:\n  certwright token create --role node > node.token\n  certwright token create --role agent --agent edge-7 --label region=eu > agent.token"
+    )]
+    Create {
+        /// Whom it admits
+        #[arg(long, value_parser = ["node", "agent"])]
+        role: String,
+        /// Only under this name
+        #[arg(long, value_name = "NAME", default_value = "")]
+        agent: String,
+        /// Labels the agent will carry
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+        labels: Vec<(String, String)>,
+        /// How long it may be used, at most 24h
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        duration: Option<Duration>,
+    },
+    /// List tokens; never their secrets
+    List,
+    /// Revoke one
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}
+
+/// `ca`
+#[derive(Subcommand)]
+pub enum CaVerb {
+    /// List authorities
+    List,
+    /// Print the roots that consumers should trust, PEM
+    Bundle,
+    /// Show who signed whom
+    Tree,
+}
+
+/// `operator`
+#[derive(Subcommand)]
+pub enum OperatorVerb {
+    /// Consensus
+    #[command(subcommand)]
+    Raft(RaftVerb),
+    /// Compare the state digest of every server
+    Digest,
+}
+
+/// `operator raft`
+#[derive(Subcommand)]
+pub enum RaftVerb {
+    /// Servers, their roles and how far they are
+    Peers,
+    /// Take a server out of the cluster; its id never recurs
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `context`
+#[derive(Args)]
+pub struct ContextArgs {
+    /// Renew the context's own certificate in place
+    #[arg(long)]
+    pub renew: bool,
+}
+
+/// `inspect`
+#[derive(Args)]
+pub struct InspectArgs {
+    /// A PEM or DER file, or HOST:PORT
+    pub subject: String,
+    /// Server name to send to HOST:PORT
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub server_name: String,
+}
+
+/// `verify`
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// Directory of delivered files, or data directory of a stopped server
+    pub directory: PathBuf,
+}
+
+/// `completion`
+#[derive(Args)]
+pub struct CompletionArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `bench`
+#[derive(Subcommand)]
+pub enum BenchVerb {
+    /// Certificates per second, stored and replicated; starts and stops its own servers
+    Issue {
+        /// Servers
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+        servers: u8,
+        /// Callers at once
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+        callers: u16,
+        /// How long to measure
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+        /// Over bidirectional streams instead of one call each
+        #[arg(long)]
+        stream: bool,
+    },
+}
+
+/// Parses a duration as Go writes them (`90s`, `1h30m`), which is also how cert-manager does.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    certwright_proto::manifest::duration::parse(text)
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.to_string(), value.to_string()))
+}

@@ -1,0 +1,141 @@
+//! Calls to the cluster: any server will do, another one when that fails, the same request id when the outcome is unknown.
+//!
+//! It refuses to repeat what is not repeatable: a write goes out with an id or once.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use certwright_agent::{Connector, Context};
+use certwright_proto::status::from_status;
+use certwright_seams::Seams;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use crate::args::Global;
+use crate::failure::Failure;
+
+/// Wait before asking again when the server did not say how long.
+const RETRY_DEFAULT: Duration = Duration::from_millis(50);
+/// How long one attempt may take before another server is asked.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// A connection to a cluster, made again when it breaks.
+pub struct Client {
+    connector: Connector,
+    seams: Seams,
+    deadline: Instant,
+    held: tokio::sync::Mutex<Option<(Channel, String)>>,
+}
+
+/// Where the context is when nobody says: beside the other configuration of the user.
+pub fn context_path(global: &Global) -> PathBuf {
+    if let Some(path) = &global.context {
+        return path.clone();
+    }
+    let home = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+    home.unwrap_or_default().join("certwright/context")
+}
+
+/// Reads the context in use, with `--server` put in place of its servers.
+pub fn context(global: &Global, seams: &Seams) -> Result<Context, Failure> {
+    let mut context = Context::load(&*seams.disk, &context_path(global))?;
+    if let Some(server) = &global.server {
+        context.servers = vec![server.clone()];
+    }
+    Ok(context)
+}
+
+impl Client {
+    /// A client with the context in use; the deadline runs from here.
+    pub fn new(global: &Global) -> Result<Self, Failure> {
+        let seams = Seams::system();
+        Self::with_context(&context(global, &seams)?, seams, global.timeout)
+    }
+
+    /// A client with this context.
+    pub fn with_context(context: &Context, seams: Seams, timeout: Duration) -> Result<Self, Failure> {
+        let connector = Connector::new(context, &seams)?;
+        Ok(Self { connector, seams, deadline: Instant::now() + timeout, held: tokio::sync::Mutex::new(None) })
+    }
+
+    /// The seams it was made with.
+    pub fn seams(&self) -> &Seams {
+        &self.seams
+    }
+
+    /// When the command must be over.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// A fresh request id, 32 hexadecimal digits.
+    pub fn request_id(&self) -> String {
+        let mut octets = [0; 16];
+        self.seams.entropy.fill(&mut octets);
+        hex::encode(octets)
+    }
+
+    /// A channel to some server that answers.
+    async fn channel(&self) -> Result<Channel, Failure> {
+        let mut held = self.held.lock().await;
+        if let Some((channel, _)) = &*held {
+            return Ok(channel.clone());
+        }
+        let (channel, server) = self.connector.connect().await?;
+        *held = Some((channel.clone(), server));
+        Ok(channel)
+    }
+
+    /// The next channel goes to another server, if there is another that answers.
+    async fn elsewhere(&self) {
+        let mut held = self.held.lock().await;
+        let last = held.take().map(|(_, server)| server);
+        if let Ok(connected) = self.connector.connect_avoiding(last.as_deref()).await {
+            *held = Some(connected);
+        }
+    }
+
+    /// One call, repeated until it is answered or the time is over. The request must carry a request id, or only read.
+    pub async fn call<Q, A, F, C>(&self, request: Q, call: C) -> Result<A, Failure>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<A>, Status>>,
+        C: Fn(Channel, Request<Q>) -> F,
+    {
+        loop {
+            let (failure, wait) = match self.channel().await {
+                Ok(channel) => {
+                    let mut message = Request::new(request.clone());
+                    let left = self.deadline.saturating_duration_since(Instant::now());
+                    message.set_timeout(left.clamp(Duration::from_millis(1), ATTEMPT));
+                    match call(channel, message).await {
+                        Ok(response) => return Ok(response.into_inner()),
+                        Err(status) if !repeatable(&status) => return Err(status.into()),
+                        Err(status) => (Failure::from(status.clone()), from_status(&status).retry_after),
+                    }
+                }
+                Err(failure) if failure.code() == "UNREACHABLE" => (failure, None),
+                Err(failure) => return Err(failure),
+            };
+            let wait = wait.unwrap_or(RETRY_DEFAULT);
+            if Instant::now() + wait >= self.deadline {
+                return Err(failure);
+            }
+            tokio::time::sleep(wait).await;
+            self.elsewhere().await;
+        }
+    }
+}
+
+/// Whether another attempt may end otherwise.
+fn repeatable(status: &Status) -> bool {
+    let code = status.code();
+    matches!(
+        code,
+        Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted
+    )
+}

@@ -1,0 +1,95 @@
+//! Server and agent in this process: the embedded default.
+//!
+//! It refuses ports that others use: it takes free ones.
+
+use std::path::{Path, PathBuf};
+
+use certwright_agent::{Agent, AgentOptions};
+use certwright_api::node::{Listen, NodeConfig};
+use certwright_api::{Node, bootstrap};
+use certwright_seams::Seams;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::demo::Demo;
+use super::fleet::{self, Process};
+use crate::failure::Failure;
+use crate::output::note;
+
+/// A running server and, later, an agent.
+pub struct Local {
+    node: Option<Node>,
+    agent: Option<JoinHandle<()>>,
+    shutdown: CancellationToken,
+    directory: PathBuf,
+    processes: fleet::Processes,
+}
+
+impl Local {
+    /// Bootstraps (or finds) the cluster in `D/data` and serves it.
+    pub async fn start(directory: &Path, seams: Seams) -> Result<Self, Failure> {
+        let mut config = NodeConfig::new(directory.join("data"));
+        let fresh = !seams.disk.exists(&config.data.join("node.json")).unwrap_or(false);
+        if fresh {
+            let [api, raft, http] = fleet::free_ports(&seams).await?;
+            config.listen = Listen { api: Some(api), raft: Some(raft), http: Some(http) };
+        }
+        let context = directory.join("context");
+        bootstrap(&config, seams.clone(), |administrator| crate::server::keep(administrator, &*seams.disk, &context))
+            .await?;
+        let node = Node::start(config, seams.clone()).await?;
+        node.ready().await;
+        let addresses = node.addresses();
+        note(&format!("server-1 serves: grpc {} http {}", addresses.api, addresses.http));
+        let mut processes = fleet::Processes::default();
+        let mut process = Process::of_this_process("server");
+        process.grpc = Some(addresses.api.to_string());
+        process.http = Some(addresses.http.to_string());
+        process.raft = Some(addresses.raft.to_string());
+        process.data = Some(directory.join("data"));
+        processes.insert("server-1".to_string(), process);
+        fleet::write(directory, &processes, &*seams.disk)?;
+        let shutdown = CancellationToken::new();
+        Ok(Self { node: Some(node), agent: None, shutdown, directory: directory.to_path_buf(), processes })
+    }
+
+    /// Joins and runs agent-1.
+    pub async fn start_agent(&mut self, demo: &Demo) -> Result<(), Failure> {
+        let context = demo.join("agent-1").await?;
+        let state = self.directory.join("agent-1");
+        let options = AgentOptions::new(context, state.clone(), Default::default());
+        let agent =
+            Agent::new(options, demo.seams().clone()).await.map_err(|error| Failure::internal(error.to_string()))?;
+        let shutdown = self.shutdown.clone();
+        self.agent = Some(tokio::spawn(async move {
+            if let Err(error) = agent.run(shutdown).await {
+                tracing::error!(%error, "the agent ended");
+            }
+        }));
+        let mut process = Process::of_this_process("agent");
+        process.data = Some(state);
+        self.processes.insert("agent-1".to_string(), process);
+        fleet::write(&self.directory, &self.processes, &*demo.seams().disk)
+    }
+
+    /// Waits for a signal, or for the server to end by itself.
+    pub async fn until_signal(&mut self) {
+        let Some(node) = self.node.as_mut() else { return };
+        tokio::select! {
+            biased;
+            () = fleet::until_signal() => {}
+            ended = node.ended() => note(&format!("{ended} ended by itself")),
+        }
+    }
+
+    /// Stops agent and server in good order.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        if let Some(agent) = self.agent.take() {
+            let _ = agent.await;
+        }
+        if let Some(node) = self.node.take() {
+            node.stop().await;
+        }
+    }
+}

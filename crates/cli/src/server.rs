@@ -1,0 +1,103 @@
+//! `server`: bootstrap or join when told to, then serve until a signal.
+//!
+//! It refuses to touch a directory that belongs to another cluster.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use certwright_agent::Context;
+use certwright_api::bootstrap::Administrator;
+use certwright_api::node::{Advertise, Listen, NodeConfig};
+use certwright_api::{Node, bootstrap, join};
+use certwright_core::ids::{Actor, NodeName};
+use certwright_core::spec::KeyEncoding;
+use certwright_core::{Reason, Rejection};
+use certwright_seams::{Disk, Seams};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{Global, ServerArgs};
+use crate::failure::Failure;
+use crate::output::note;
+use crate::telemetry::Telemetry;
+
+/// Octets of a token file; a token has about 200.
+const TOKEN_OCTETS_MAX: u64 = 4096;
+
+/// Runs the verb.
+pub async fn run(_: &Global, args: ServerArgs) -> Result<ExitCode, Failure> {
+    let seams = Seams::system();
+    let telemetry = Telemetry::start("certwright-server");
+    let config = config(&args)?;
+    if args.bootstrap {
+        let file = args.data.join("administrator.context");
+        bootstrap(&config, seams.clone(), |administrator| keep(administrator, &*seams.disk, &file)).await?;
+        note(&format!("administrator's context: {}", file.display()));
+    } else if let Some(server) = &args.join {
+        let token = token(args.token.as_deref().unwrap_or_default(), &*seams.disk)?;
+        let record = join(&config, seams.clone(), server, &token).await?;
+        note(&format!("joined cluster {} as {} (node {})", record.cluster_id, record.name, record.node_id));
+    }
+    let node = Node::start(config, seams).await?;
+    let addresses = node.addresses();
+    note(&format!("serving: grpc {} raft {} http {}", addresses.api, addresses.raft, addresses.http));
+    let outcome = serve(node).await;
+    telemetry.stop();
+    outcome
+}
+
+/// Serves until a signal, then stops in good order; a port or log that ended by itself is a failure.
+async fn serve(mut node: Node) -> Result<ExitCode, Failure> {
+    let hear = |kind| signal(kind).map_err(|error| Failure::internal(format!("no signal handler: {error}")));
+    let (mut terminate, mut interrupt) = (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?);
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = node.ended() => {
+            let message = format!("{ended} ended by itself; the log above says why");
+            return Err(Rejection::new(Reason::StorageFailed, message).into());
+        }
+    }
+    node.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn config(args: &ServerArgs) -> Result<NodeConfig, Failure> {
+    let mut config = NodeConfig::new(args.data.clone());
+    config.name = args.name.as_deref().map(NodeName::parse).transpose()?;
+    config.listen = Listen { api: args.grpc, raft: args.raft, http: args.http };
+    let told = |listen: Option<SocketAddr>, usual: u16| {
+        args.advertise.as_ref().map(|host| format!("{host}:{}", listen.map_or(usual, |address| address.port())))
+    };
+    config.advertise =
+        Advertise { api: told(args.grpc, 7443), raft: told(args.raft, 7444), http: told(args.http, 7480) };
+    Ok(config)
+}
+
+/// The first administrator's context, written for good.
+pub fn keep(administrator: &Administrator, disk: &dyn Disk, file: &Path) -> Result<(), Rejection> {
+    let internal =
+        |what: &str, error: &dyn std::fmt::Display| Rejection::new(Reason::Internal, format!("{what}: {error}"));
+    let key_pem =
+        administrator.key.to_pem(KeyEncoding::Pkcs8).map_err(|error| internal("the key cannot be written", &error))?;
+    let context = Context {
+        cluster_id: administrator.cluster_id,
+        actor: Actor::parse(&administrator.name)
+            .ok_or_else(|| internal("the administrator's name", &administrator.name))?,
+        servers: vec![administrator.server.clone()],
+        ca_pem: administrator.ca_pem.clone(),
+        certificate_pem: administrator.certificate_pem.clone(),
+        key_pem,
+    };
+    context.save(disk, file).map_err(|error| Rejection::new(Reason::StorageFailed, error.to_string()))
+}
+
+/// A token given as it is, or as `@FILE`.
+fn token(given: &str, disk: &dyn Disk) -> Result<String, Failure> {
+    let Some(file) = given.strip_prefix('@') else {
+        return Ok(given.to_string());
+    };
+    let octets = disk.read(Path::new(file), TOKEN_OCTETS_MAX).map_err(|error| Failure::file(file, error))?;
+    String::from_utf8(octets).map(|text| text.trim().to_string()).map_err(|error| Failure::file(file, error))
+}

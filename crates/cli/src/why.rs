@@ -1,0 +1,109 @@
+//! `why`: what a certificate waits for, in sentences, and what to do about it.
+//!
+//! It refuses to guess: every sentence comes from state that can be read with `get`.
+
+use std::process::ExitCode;
+
+use certwright_core::time::Timestamp;
+use certwright_proto::v1;
+use serde_json::json;
+
+use crate::args::{Format, Global, Kind, NameArgs};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::get::{condition, now, resource};
+use crate::output::{self, moment, until};
+
+/// One finding: whether it is as it should be, what it is, what to do.
+struct Finding {
+    good: bool,
+    text: String,
+    next: String,
+}
+
+/// Runs the verb.
+pub async fn run(global: &Global, args: NameArgs) -> Result<ExitCode, Failure> {
+    let client = Client::new(global)?;
+    let name = resource(Kind::Certificates, &global.namespace, &args.name);
+    let certificate = crate::stages::get(&client, &name).await?;
+    let findings = explain(&certificate, now(&client));
+    match global.output {
+        Format::Json | Format::Yaml => {
+            let findings: Vec<_> = findings
+                .iter()
+                .map(|finding| json!({"good": finding.good, "text": finding.text, "next": finding.next}))
+                .collect();
+            output::value(global.output, &json!({"name": name, "findings": findings}))?;
+        }
+        _ => {
+            for finding in &findings {
+                output::line(&format!("{} {}", if finding.good { "ok:" } else { "no:" }, finding.text))?;
+                if !finding.next.is_empty() {
+                    output::line(&format!("    {}", finding.next))?;
+                }
+            }
+        }
+    }
+    Ok(if findings.iter().all(|finding| finding.good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Everything there is to say about a certificate.
+fn explain(certificate: &v1::Certificate, now: Timestamp) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(ready) = condition(certificate, "Ready") {
+        let text = format!("ready is {}: {}", ready.status, ready.message);
+        findings.push(Finding { good: ready.status == "True", text, next: String::new() });
+    }
+    let instances = certificate.status.as_ref().map(|status| status.instances.as_slice()).unwrap_or_default();
+    if instances.is_empty() {
+        findings.push(Finding {
+            good: false,
+            text: "no registered agent holds a target of it, so there is nobody to make its key".to_string(),
+            next: "name an agent in spec.targets, or register one that carries the labels: certwright get agents"
+                .to_string(),
+        });
+    }
+    instances.iter().for_each(|instance| explain_instance(instance, now, &mut findings));
+    findings
+}
+
+fn explain_instance(instance: &v1::InstanceStatus, now: Timestamp, findings: &mut Vec<Finding>) {
+    let who = &instance.agent;
+    if instance.generation > 0 {
+        let text = format!(
+            "{who} has generation {}, valid for {}, renewed in {}",
+            instance.generation,
+            until(instance.not_after.as_ref(), now),
+            until(instance.renewal_time.as_ref(), now)
+        );
+        let good = instance.not_after.as_ref().and_then(output::timestamp).is_some_and(|end| end > now);
+        findings.push(Finding { good, text, next: String::new() });
+    }
+    if instance.failed_attempts > 0 {
+        findings.push(Finding {
+            good: false,
+            text: format!(
+                "{} attempts failed, the last with {}: {}",
+                instance.failed_attempts, instance.last_failure_reason, instance.last_failure_message
+            ),
+            next: format!("the next attempt is at {}", moment(instance.next_attempt_time.as_ref())),
+        });
+    } else if instance.issuing_generation > 0 {
+        findings.push(Finding {
+            good: instance.generation > 0,
+            text: format!("generation {} is open and waits for {who} to send a request", instance.issuing_generation),
+            next: format!("check that the agent runs and is connected: certwright get agent {who}"),
+        });
+    }
+    for delivery in &instance.deliveries {
+        let place = if delivery.target.is_empty() { who.clone() } else { format!("{who} target {}", delivery.target) };
+        if delivery.failure_reason.is_empty() {
+            let good = delivery.generation >= instance.generation;
+            let text = format!("{place}: generation {} {}", delivery.generation, delivery.stage);
+            findings.push(Finding { good, text, next: String::new() });
+        } else {
+            let text = format!("{place}: generation {}: {}", delivery.generation, delivery.failure_reason);
+            findings.push(Finding { good: false, text, next: delivery.failure_message.clone() });
+        }
+    }
+}
