@@ -87,19 +87,43 @@ name!(/// The public half of a join token.
 name!(/// A target of a certificate, unique inside it.
     TargetName, "target");
 
-/// Names one certificate of the estate.
+/// Names one certificate of the estate. One pointer wide, so that every index may hold it; the two halves are fields of
+/// [`CertificatePath`], to which it dereferences.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertificateName(Arc<CertificatePath>);
+
+/// The halves of a certificate's name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct CertificateName {
+pub struct CertificatePath {
     /// Its namespace.
     pub namespace: Namespace,
     /// Its name there.
     pub name: ObjectName,
 }
 
+impl std::ops::Deref for CertificateName {
+    type Target = CertificatePath;
+
+    fn deref(&self) -> &CertificatePath {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CertificateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl CertificateName {
+    /// Joins the two halves.
+    pub fn new(namespace: Namespace, name: ObjectName) -> Self {
+        Self(Arc::new(CertificatePath { namespace, name }))
+    }
+
     /// Parses both halves.
     pub fn parse(namespace: &str, name: &str) -> Result<Self, Rejection> {
-        Ok(Self { namespace: Namespace::parse(namespace)?, name: ObjectName::parse(name)? })
+        Ok(Self::new(Namespace::parse(namespace)?, ObjectName::parse(name)?))
     }
 
     /// Its stream: `namespaces/{ns}/certificates/{name}`.

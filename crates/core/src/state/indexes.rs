@@ -116,7 +116,7 @@ impl Indexes {
             None => name.namespace.clone(),
         };
         *self.namespaces.entry(namespace.clone()).or_default() += 1;
-        let shared = Arc::new(CertificateName { namespace, name: name.name.clone() });
+        let shared = Arc::new(CertificateName::new(namespace, name.name.clone()));
         self.names.insert(shared.clone());
         shared
     }
