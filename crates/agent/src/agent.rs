@@ -32,7 +32,7 @@ use crate::context::{Context, ContextError};
 use crate::fault::Fault;
 use crate::plan::Now;
 use crate::reload::{Hooks, ProcessHooks};
-use crate::session::{self, Greeting, IN_FLIGHT_MAX, SessionEvent};
+use crate::session::{self, Greeting, SessionEvent};
 use crate::store::{Store, StoreError};
 use entry::Entry;
 use identity::IdentityKeeper;
@@ -44,7 +44,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Between heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Instances worked on at once; what waits for a served check costs little, disk work is bounded further inside.
-const TASKS_MAX: usize = 64;
+const TASKS_MAX: usize = 32;
 /// How long a stop waits for work under way and for reports to leave.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
@@ -149,7 +149,7 @@ impl Agent {
             identity,
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
-            progress: mpsc::channel(IN_FLIGHT_MAX),
+            progress: mpsc::channel(TASKS_MAX),
             heartbeat_at: Duration::ZERO,
             ready_signal: watch::Sender::new(None),
             seams,

@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use certwright_core::Reason;
 use certwright_core::spec::Labels;
@@ -13,6 +14,7 @@ use certwright_core::x509::inspect::inspect;
 use certwright_proto::status::Exit;
 use certwright_seams::Seams;
 use certwright_seams::disk::Disk;
+use certwright_seams::exec::ThreadExec;
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -23,6 +25,8 @@ use crate::fault::{Fault, WriteStep};
 use crate::join::{JoinError, join};
 use crate::telemetry;
 
+/// Threads of each pool: an agent waits for disks and shares its host with whom it serves.
+const POOL_THREADS: usize = 2;
 /// Octets of a token file.
 const TOKEN_OCTETS_MAX: u64 = 4096;
 
@@ -107,7 +111,8 @@ where
         }
     };
     let telemetry = telemetry::start("certwright-agent");
-    let outcome = run(args, Seams::system(), stop_signal()).await;
+    let exec = Arc::new(ThreadExec::with_threads(POOL_THREADS));
+    let outcome = run(args, Seams { exec, ..Seams::system() }, stop_signal()).await;
     telemetry.stop();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 //! It refuses IO and memory of its own: the agent's loop acts and remembers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::event::Stage;
@@ -62,8 +63,8 @@ pub struct TargetWish {
 pub struct Held {
     /// Generations whose private key is in the state directory.
     pub keys: BTreeSet<u64>,
-    /// What each target holds.
-    pub targets: BTreeMap<TargetName, Installed>,
+    /// What each target holds; shared, because a map of whole values would keep room for eleven of them.
+    pub targets: BTreeMap<TargetName, Arc<Installed>>,
     /// What was refused last without an attempt: generation and reason, so that it is said once.
     pub refused: Option<(u64, FailureReason)>,
     /// Failed attempts at targets.

@@ -13,8 +13,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::connect::{Backoff, Connector};
 
-/// Messages under way in either direction.
+/// CSRs, and reports, under way without an answer.
 pub const IN_FLIGHT_MAX: usize = 256;
+/// Messages between the stream and the agent in either direction: the rest waits in HTTP/2's windows.
+const QUEUE_MAX: usize = 32;
 /// Octets of one message: a complete assignment is far smaller.
 const MESSAGE_OCTETS_MAX: usize = 4 * 1024 * 1024;
 /// First bound of the wait before another attempt.
@@ -124,7 +126,7 @@ async fn once(
     };
     // Whatever ends this stream, another server is tried before this one.
     *avoid = Some(server.clone());
-    let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
+    let (sender, receiver) = mpsc::channel(QUEUE_MAX);
     if sender.try_send(greeting.message()).is_err() {
         return Ended::Lost("the greeting found no room".to_string());
     }
@@ -166,7 +168,7 @@ async fn read(mut stream: tonic::Streaming<ServerMessage>, server: &str, events:
 
 /// Starts [`keep`] and returns where its events come out. Dropping that ends the session.
 pub fn start(connector: Connector, greeting: Greeting, seams: Seams) -> mpsc::Receiver<SessionEvent> {
-    let (events, receiver) = mpsc::channel(IN_FLIGHT_MAX);
+    let (events, receiver) = mpsc::channel(QUEUE_MAX);
     tokio::spawn(keep(connector, greeting, events, seams));
     receiver
 }

@@ -27,8 +27,8 @@ pub(super) struct Outbox {
     reports: BTreeMap<Key, Pending>,
     unsent: VecDeque<Key>,
     sent: BTreeMap<u64, Key>,
-    /// Generation and reason of what was acknowledged last: the same is not said twice.
-    said: BTreeMap<Key, (u64, Option<String>)>,
+    /// Generation and reason of failures that were acknowledged: the same is not said twice.
+    said: BTreeMap<Key, (u64, String)>,
     last_id: u64,
 }
 
@@ -45,12 +45,14 @@ impl Outbox {
     /// Queues a report; an unacknowledged one about the same stage of the same target is replaced.
     pub(super) fn report(&mut self, certificate: &CertificateName, delivered: Delivered, traceparent: &str) {
         let key = (delivered.instance, delivered.target.clone(), delivered.stage);
-        let saying = (delivered.generation, delivered.failure.as_ref().map(|(reason, _)| reason.clone()));
-        if !self.reports.contains_key(&key) && self.said.get(&key) == Some(&saying) {
-            return;
-        }
-        if delivered.failure.is_none() {
-            self.forgive(delivered.instance, delivered.target.as_ref());
+        match &delivered.failure {
+            Some((reason, _)) => {
+                let said = self.said.get(&key).is_some_and(|said| said.0 == delivered.generation && said.1 == *reason);
+                if said && !self.reports.contains_key(&key) {
+                    return;
+                }
+            }
+            None => self.forgive(delivered.instance, delivered.target.as_ref()),
         }
         let pending = Pending {
             certificate: certificate.clone(),
@@ -72,10 +74,7 @@ impl Outbox {
     /// After a success the same failure is news again.
     fn forgive(&mut self, instance: InstanceId, target: Option<&TargetName>) {
         for stage in [Stage::Received, Stage::Verified, Stage::Written] {
-            let key = (instance, target.cloned(), stage);
-            if matches!(self.said.get(&key), Some((_, Some(_)))) {
-                self.said.remove(&key);
-            }
+            self.said.remove(&(instance, target.cloned(), stage));
         }
     }
 
@@ -129,8 +128,9 @@ impl Outbox {
     pub(super) fn acknowledge(&mut self, id: u64) -> Option<(InstanceId, TargetName)> {
         let key = self.sent.remove(&id)?;
         let pending = self.reports.remove(&key)?;
-        let saying = (pending.delivered.generation, pending.delivered.failure.map(|(reason, _)| reason));
-        self.said.insert(key.clone(), saying);
+        if let Some((reason, _)) = pending.delivered.failure {
+            self.said.insert(key.clone(), (pending.delivered.generation, reason));
+        }
         let (instance, target) = (key.0, key.1?);
         (!self.is_pending(instance, &target)).then_some((instance, target))
     }

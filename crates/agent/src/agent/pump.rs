@@ -84,7 +84,10 @@ impl Agent {
         }
         entry.delivering = true;
         let known = entry.held.targets.clone();
-        let delivery = Delivery { instance, generation, install, check, known, progress: self.progress.0.clone() };
+        let again = entry.held.attempts.values().any(|attempt| attempt.generation == generation)
+            && entry.held.refused.is_none();
+        let progress = self.progress.0.clone();
+        let delivery = Delivery { instance, generation, install, check, again, known, progress };
         let span = tracing::info_span!("deliver", certificate = %entry.certificate, generation);
         entry.traceparent = telemetry::follow(&span, &entry.traceparent);
         let task = self.worker.clone().deliver(delivery).instrument(span);

@@ -2,6 +2,7 @@
 //!
 //! It refuses results about generations that are no longer the newest.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::event::Stage;
@@ -35,8 +36,9 @@ impl Agent {
             (Some(target), None) => {
                 entry.held.attempts.remove(target);
                 if let Some(installed) = installed {
-                    entry.held.targets.insert(target.clone(), installed);
+                    entry.held.targets.insert(target.clone(), Arc::new(installed));
                 } else if let Some(installed) = entry.held.targets.get_mut(target) {
+                    let installed = Arc::make_mut(installed);
                     installed.stage = installed.stage.max(stage);
                 }
             }

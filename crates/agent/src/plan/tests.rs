@@ -43,7 +43,7 @@ fn installed(generation: u64) -> Installed {
 fn held(keys: &[u64], targets: &[(&str, u64)]) -> Held {
     Held {
         keys: keys.iter().copied().collect(),
-        targets: targets.iter().map(|(name, g)| (TargetName::parse(name).unwrap(), installed(*g))).collect(),
+        targets: targets.iter().map(|(name, g)| (TargetName::parse(name).unwrap(), Arc::new(installed(*g)))).collect(),
         ..Held::default()
     }
 }
@@ -185,7 +185,7 @@ fn what_is_written_is_looked_at_until_it_is_served() {
     wish.targets[0].served_check = true;
     let mut held = held(&[2], &[("a", 2), ("b", 2)]);
     then(&plan(&wish, &held, Request::Idle, true, at(0)), &["deliver 2 [] [a]"], false);
-    held.targets.get_mut(&names(&["a"])[0]).unwrap().stage = Stage::Served;
+    Arc::make_mut(held.targets.get_mut(&names(&["a"])[0]).unwrap()).stage = Stage::Served;
     then(&plan(&wish, &held, Request::Idle, true, at(0)), &[], true);
 }
 

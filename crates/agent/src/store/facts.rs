@@ -3,6 +3,7 @@
 //! It refuses secrets and anything that the assignment says already.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use certwright_core::event::Stage;
 use certwright_core::ids::TargetName;
@@ -36,7 +37,7 @@ pub struct TargetFacts {
 
 impl Facts {
     /// What planning wants to know of them; a name that is none is left out.
-    pub fn installed(&self) -> BTreeMap<TargetName, Installed> {
+    pub fn installed(&self) -> BTreeMap<TargetName, Arc<Installed>> {
         let target = |(name, facts): (&String, &TargetFacts)| {
             let installed = Installed {
                 generation: facts.generation,
@@ -45,14 +46,14 @@ impl Facts {
                 digest: facts.digest,
                 stage: if facts.served { Stage::Served } else { Stage::Written },
             };
-            Some((TargetName::parse(name).ok()?, installed))
+            Some((TargetName::parse(name).ok()?, Arc::new(installed)))
         };
         self.targets.iter().filter_map(target).collect()
     }
 
     /// What is remembered of `held`; `acknowledged` says of which targets every report was acknowledged.
     pub fn of(held: &Held, acknowledged: impl Fn(&TargetName) -> bool) -> Self {
-        let target = |(name, installed): (&TargetName, &Installed)| {
+        let target = |(name, installed): (&TargetName, &Arc<Installed>)| {
             let facts = TargetFacts {
                 generation: installed.generation,
                 serial: installed.serial.clone(),

@@ -23,6 +23,16 @@ impl Small {
         None
     }
 
+    /// Fills it to the last page; returns the file that does.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = std::fs::File::create(&path).unwrap();
+        for octets in [1 << 16, 1 << 12, 1 << 8, 1] {
+            while std::io::Write::write_all(&mut file, &vec![0; octets]).is_ok() {}
+        }
+        path
+    }
+
     fn remount(&self, option: &str) {
         let status = Command::new("mount").args(["-o", &format!("remount,{option}")]).arg(&self.0).status().unwrap();
         assert!(status.success(), "remount,{option}");
@@ -45,17 +55,7 @@ async fn a_full_disk_leaves_the_old_pair_and_recovers() {
     let before = rig.issued_serial();
     let reader = Reader::start(rig.live());
     // Somebody else fills the disk to the last page.
-    let filler = rig.live().join("filler");
-    let mut octets = 1 << 20;
-    while octets >= 512 {
-        let mut held = std::fs::read(&filler).unwrap_or_default();
-        held.resize(held.len() + octets, 0);
-        if std::fs::write(&filler, &held).is_err() {
-            held.truncate(held.len() - octets);
-            std::fs::write(&filler, &held).unwrap();
-            octets /= 2;
-        }
-    }
+    let filler = small.fill();
     rig.estate.renew(INSTANCE);
     let report = rig.reported(2, "files", "verified", "TARGET_FULL").await;
     assert!(report.failure_message.contains("space"), "{}", report.failure_message);
@@ -95,12 +95,13 @@ async fn a_full_state_directory_sends_no_request_and_recovers() {
     rig.estate.declare(INSTANCE, spec(&rig.live()));
     let agent = rig.agent().await;
     rig.written(1).await;
-    small.remount("ro");
+    let filler = small.fill();
     rig.estate.renew(INSTANCE);
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    rig.reported(2, "", "received", "STATE_FAILED").await;
     let asked = rig.estate.state().csrs.iter().any(|(_, generation, _)| *generation == 2);
     assert!(!asked, "a key that is not durable is never certified");
-    small.remount("rw");
+    std::fs::remove_file(filler).unwrap();
     rig.written(2).await;
+    assert_eq!(rig.live_serial(), Some(rig.issued_serial()));
     agent.stop().await;
 }

@@ -46,6 +46,8 @@ pub struct State {
     pub instances: BTreeMap<String, Instance>,
     pub reports: Vec<wire::Report>,
     pub hellos: Vec<wire::Hello>,
+    /// Which server each session was opened with.
+    pub sessions: Vec<u64>,
     pub csrs: Vec<(String, u64, Vec<u8>)>,
     pub forge: Option<Forge>,
     /// CSRs are neither answered nor issued.
@@ -116,7 +118,7 @@ impl Estate {
 
     /// Listens, as node `id`.
     pub async fn serve(self: &Arc<Self>, id: u64, address: SocketAddr) -> Server {
-        let listener = TcpListener::bind(address).await.unwrap();
+        let listener = bind(address).await;
         let address = listener.local_addr().unwrap();
         let (stop, draining) = (CancellationToken::new(), CancellationToken::new());
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(self.tls(id)));
@@ -202,6 +204,17 @@ impl Estate {
     }
 }
 
+/// A server that was taken away frees its port a moment later.
+async fn bind(address: SocketAddr) -> TcpListener {
+    for _ in 0..500 {
+        if let Ok(listener) = TcpListener::bind(address).await {
+            return listener;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{address} stays in use");
+}
+
 /// A TLS connection as tonic wants it.
 struct Conn(TlsStream<TcpStream>);
 
@@ -279,6 +292,7 @@ impl Session {
         let Some(Up::Hello(hello)) = incoming.message().await.ok()??.kind else { return None };
         let resume: Option<u64> = hello.resume.as_ref().and_then(|token| token.value.parse().ok());
         self.estate.state().hellos.push(hello);
+        self.estate.state().sessions.push(self.id);
         let clock = Some(SystemTime::now().into());
         let welcome = wire::Welcome { complete: resume.is_none(), server: format!("node-{}", self.id), clock };
         say(&self.out, Down::Welcome(welcome)).await?;

@@ -29,6 +29,6 @@ async fn a_thousand_certificates_stay_below_20_mib() {
         state.reports.iter().filter(|report| report.stage == "written" && report.generation == 2).count() >= CERTIFICATES
     })
     .await;
-    println!("resident: {} KiB at most", largest / 1024);
+    println!("resident: {} KiB at most; at the end:\n{}", largest / 1024, agent.status());
     assert!(largest < RESIDENT_OCTETS_MAX, "{} KiB", largest / 1024);
 }

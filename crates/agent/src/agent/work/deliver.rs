@@ -31,8 +31,10 @@ pub(in crate::agent) struct Delivery {
     pub(in crate::agent) install: Vec<TargetName>,
     /// Targets to look at.
     pub(in crate::agent) check: Vec<TargetName>,
+    /// Whether an attempt at this generation failed before: then it was verified, and said so, before.
+    pub(in crate::agent) again: bool,
     /// What the targets hold.
-    pub(in crate::agent) known: BTreeMap<TargetName, Installed>,
+    pub(in crate::agent) known: BTreeMap<TargetName, Arc<Installed>>,
     pub(in crate::agent) progress: ProgressSender,
 }
 
@@ -87,7 +89,9 @@ impl Worker {
                 return written;
             }
         };
-        delivery.tell(None, Stage::Verified, None).await;
+        if !delivery.again {
+            delivery.tell(None, Stage::Verified, None).await;
+        }
         for name in &delivery.install {
             let outcome = match parcel.told.target(name) {
                 Some(target) => self.install_one(delivery, &parcel, target).await,
