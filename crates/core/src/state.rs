@@ -289,6 +289,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Whether it says as much as every report before targets (received, verified) of its generation or older.
+    pub(crate) fn supersedes_all_before_targets(&self) -> bool {
+        self.target.is_some() && self.stage >= Stage::Written
+    }
+
     /// The delivery that a report amounts to.
     pub fn of(report: &Delivered, at: Timestamp) -> Self {
         Self {

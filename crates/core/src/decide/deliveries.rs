@@ -37,6 +37,10 @@ fn concerns(certificate: &Certificate, instance: &Instance, report: &Delivered) 
 /// Whether the report says more than the newest about the same target: a newer generation, a further stage, a failure
 /// or the end of one.
 fn is_news(instance: &Instance, report: &Delivered) -> bool {
+    let superseded = |known: &Delivery| known.supersedes_all_before_targets() && known.generation >= report.generation;
+    if report.target.is_none() && report.failure.is_none() && instance.deliveries.iter().any(superseded) {
+        return false;
+    }
     let Some(known) = instance.deliveries.iter().find(|known| known.target == report.target) else {
         return true;
     };

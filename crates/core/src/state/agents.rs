@@ -4,21 +4,17 @@
 
 use super::State;
 use super::certificates::names_after;
-use super::indexes::scope::{Entry, Scope};
-use super::indexes::{id_of, key_of};
+use super::indexes::scope::{Entry, Place, Scope};
 use crate::event::Trigger;
-use crate::ids::{AgentName, CertificateName, Generation, InstanceId, Uid};
+use crate::ids::{AgentName, CertificateName, Generation, InstanceId};
 use crate::log::Position;
 
 /// How far a reader of a scope has come.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScopeCursor {
-    /// Everything before this position was read.
-    pub position: Position,
-    /// And of this position every instance up to this one.
-    pub instance: InstanceId,
+    place: Place,
     /// What left the scope up to here need not be told.
-    pub gone_after: Position,
+    gone_after: Position,
 }
 
 /// One thing that an agent must know.
@@ -52,8 +48,7 @@ pub struct ScopePage {
 impl From<Position> for ScopeCursor {
     /// Everything up to and including the position was read.
     fn from(position: Position) -> Self {
-        let last = Uid(Position { index: u64::MAX, ordinal: u32::MAX });
-        Self { position, instance: InstanceId { certificate: last, number: u32::MAX }, gone_after: position }
+        Self { place: Place::behind(position), gone_after: position }
     }
 }
 
@@ -63,11 +58,7 @@ impl State {
     /// [`State::scope_since`] the state's own position. `None`, never at the beginning: too much left meanwhile; begin
     /// again.
     pub fn scope_complete(&self, agent: &AgentName, after: Option<ScopeCursor>, limit: usize) -> Option<ScopePage> {
-        let start = ScopeCursor {
-            position: Position::START,
-            instance: InstanceId { certificate: Uid(Position::START), number: 0 },
-            gone_after: self.applied,
-        };
+        let start = ScopeCursor { gone_after: self.applied, ..ScopeCursor::from(Position::START) };
         self.scope_page(agent, after.unwrap_or(start), limit)
     }
 
@@ -86,13 +77,25 @@ impl State {
             return Some(ScopePage::default());
         };
         let limit = limit.max(1);
-        let entries = scope.after((cursor.position, key_of(cursor.instance)), cursor.gone_after, limit);
-        let next = entries.last().filter(|_| entries.len() == limit).map(|((position, key), ..)| ScopeCursor {
-            position: *position,
-            instance: id_of(*key),
-            gone_after: cursor.gone_after,
-        });
-        Some(ScopePage { changes: entries.into_iter().map(change).collect(), next })
+        let entries = scope.after(&cursor.place, cursor.gone_after, limit);
+        let last = entries.last().filter(|_| entries.len() == limit);
+        let next = last.map(|(place, _)| ScopeCursor { place: (*place).clone(), gone_after: cursor.gone_after });
+        Some(ScopePage { changes: entries.into_iter().filter_map(|entry| self.change(entry)).collect(), next })
+    }
+
+    fn change(&self, (place, gone): Entry<'_>) -> Option<ScopeChange> {
+        let certificate = place.name.clone()?;
+        match gone {
+            Some(instance) => Some(ScopeChange::Gone { certificate, instance }),
+            None => {
+                let instance = self.instance_id(&certificate, place.number)?;
+                Some(ScopeChange::Present { certificate, instance })
+            }
+        }
+    }
+
+    fn instance_id(&self, name: &CertificateName, number: u32) -> Option<InstanceId> {
+        self.certificates.get(name).map(|certificate| InstanceId { certificate: certificate.uid, number })
     }
 
     /// The newest position at which the agent's scope changed; `START` when it never did.
@@ -103,7 +106,10 @@ impl State {
     /// Issuances that wait for a CSR of this agent.
     pub fn open_issuances(&self, agent: &AgentName) -> Vec<(CertificateName, InstanceId, Generation, Trigger)> {
         let open = self.indexes.scopes.get(agent).into_iter().flat_map(Scope::open);
-        open.map(|(key, name, generation, trigger)| ((**name).clone(), id_of(key), generation, trigger)).collect()
+        open.filter_map(|(name, number, generation, trigger)| {
+            Some((name.clone(), self.instance_id(name, number)?, generation, trigger))
+        })
+        .collect()
     }
 
     /// The next `limit` certificates, by name after `after`, of which the agent holds an instance.
@@ -120,9 +126,4 @@ impl State {
     pub fn instances_of_agent(&self, agent: &AgentName) -> usize {
         self.indexes.scopes.get(agent).map_or(0, Scope::len)
     }
-}
-
-fn change(((_, key), name, live): Entry<'_>) -> ScopeChange {
-    let (certificate, instance) = ((**name).clone(), id_of(key));
-    if live { ScopeChange::Present { certificate, instance } } else { ScopeChange::Gone { certificate, instance } }
 }

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use super::indexes::{InstanceKey, SharedName, id_of};
 use super::{Certificate, Counts, Instance, State};
 use crate::event::Trigger;
 use crate::ids::{AgentName, CertificateName, InstanceId, IssuerName};
@@ -113,14 +112,13 @@ impl Instance {
 impl State {
     /// At most `limit` instances that are due at `now`, least life left first; those with an open issuance excluded.
     pub fn due(&self, now: Timestamp, limit: usize) -> Vec<Due> {
-        let queued = self.indexes.due.queue().take(limit);
-        let calendar = self.indexes.due.due_in_calendar(now).take(limit);
+        let queued = self.indexes.due.queue().take(limit).map(|(urgency, name, number)| (Some(urgency), name, number));
+        let calendar = self.indexes.due.due_in_calendar(now).take(limit).map(|(name, number)| (None, name, number));
         let mut due: Vec<(Timestamp, Due)> = queued
-            .map(|(urgency, key, name)| (Some(urgency), key, name))
-            .chain(calendar.map(|(_, key, name)| (None, key, name)))
-            .filter_map(|(urgency, key, name)| {
-                let (at, trigger, fresh) = self.look_up_due(key, name, now)?;
-                Some((urgency.unwrap_or(fresh), (at, (**name).clone(), id_of(key), trigger)))
+            .chain(calendar)
+            .filter_map(|(urgency, name, number)| {
+                let (due, fresh) = self.look_up_due(name, number, now)?;
+                Some((urgency.unwrap_or(fresh), due))
             })
             .collect();
         due.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.2.cmp(&b.1.2)));
@@ -128,25 +126,20 @@ impl State {
         due.into_iter().map(|(_, due)| due).collect()
     }
 
-    fn look_up_due(
-        &self,
-        key: InstanceKey,
-        name: &SharedName,
-        now: Timestamp,
-    ) -> Option<(Timestamp, Trigger, Timestamp)> {
+    fn look_up_due(&self, name: &CertificateName, number: u32, now: Timestamp) -> Option<(Due, Timestamp)> {
         let certificate = self.certificates.get(name)?;
-        let instance = certificate.instance(id_of(key))?;
+        let instance = certificate.instances.iter().find(|instance| instance.id.number == number)?;
         let (at, trigger) = instance.due(certificate.spec_revision)?;
-        Some((at, trigger, instance.urgency(trigger, now)))
+        Some(((at, certificate.name.clone(), instance.id, trigger), instance.urgency(trigger, now)))
     }
 
     /// Lets log time pass: moves a few of those that became due into the queue.
     pub(super) fn advance_due(&mut self, now: Timestamp) {
         for _ in 0..super::indexes::due::MOVES_PER_EVENT {
-            let Some((key, name)) = self.indexes.due.first_due(now) else {
+            let Some((name, number)) = self.indexes.due.first_due(now) else {
                 return;
             };
-            let urgency = self.look_up_due(key, &name, now).map_or(now, |(_, _, urgency)| urgency);
+            let urgency = self.look_up_due(&name, number, now).map_or(now, |(_, urgency)| urgency);
             self.indexes.due.queue_first(urgency);
         }
     }
@@ -175,11 +168,11 @@ impl State {
     pub fn unsettled(&self, limit: usize) -> Vec<CertificateName> {
         let mut names: Vec<CertificateName> = Vec::new();
         for (name, _) in &self.indexes.holders.unsettled {
-            if names.last() != Some(&**name) {
+            if names.last() != Some(name) {
                 if names.len() == limit {
                     break;
                 }
-                names.push((**name).clone());
+                names.push(name.clone());
             }
         }
         names
@@ -210,11 +203,11 @@ impl State {
 
 /// A page of a set of names.
 pub(super) fn names_after(
-    names: Option<&BTreeSet<SharedName>>,
+    names: Option<&BTreeSet<CertificateName>>,
     after: Option<&CertificateName>,
     limit: usize,
 ) -> Vec<CertificateName> {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let range = names.into_iter().flat_map(|names| names.range::<CertificateName, _>((from, Bound::Unbounded)));
-    range.take(limit).map(|name| (**name).clone()).collect()
+    range.take(limit).cloned().collect()
 }

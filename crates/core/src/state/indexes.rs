@@ -1,45 +1,33 @@
 //! Secondary indexes: by due time, agent, issuer, selector and change. Derived from the maps, never stored.
 //!
-//! It refuses anything that could not be rebuilt from the aggregates alone, and whole names in every index: a
-//! certificate's name is held once and shared.
+//! It refuses anything that could not be rebuilt from the aggregates alone. Its entries hold a certificate's own name, one
+//! pointer, and an instance's number; what else they stand for is looked up.
 
 pub(super) mod due;
 pub(super) mod holders;
 pub(super) mod scope;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use due::DueIndex;
 use holders::Holders;
 use scope::Scope;
 
 use super::{Instance, Open};
-use crate::ids::{AgentName, CertificateName, InstanceId, Namespace, Uid};
+use crate::ids::{AgentName, CertificateName, Namespace, TargetName};
 use crate::log::{Position, Revision};
 use crate::time::Timestamp;
 
-/// A certificate's name as the indexes share it.
-pub(super) type SharedName = Arc<CertificateName>;
-
-/// An instance's id without padding: uid index, uid ordinal, number; ordered like the id.
-pub(super) type InstanceKey = (u64, u32, u32);
-
-pub(super) fn key_of(id: InstanceId) -> InstanceKey {
-    (id.certificate.0.index, id.certificate.0.ordinal, id.number)
-}
-
-pub(super) fn id_of(key: InstanceKey) -> InstanceId {
-    InstanceId { certificate: Uid(Position { index: key.0, ordinal: key.1 }), number: key.2 }
-}
+/// Names of targets that are shared; beyond that many, sharing begins anew.
+const TARGET_NAMES_MAX: usize = 1024;
 
 /// The secondary indexes of the state.
 #[derive(Debug, Default)]
 pub struct Indexes {
-    /// Every certificate's name, shared by the others.
-    pub(super) names: BTreeSet<SharedName>,
     /// How many certificates each namespace has; the key is the text that they share.
     pub(super) namespaces: BTreeMap<Namespace, usize>,
+    /// Names of targets, for reports to share.
+    pub(super) targets: BTreeSet<TargetName>,
     /// What is due when.
     pub(super) due: DueIndex,
     /// What each agent holds, by change and by name.
@@ -68,7 +56,7 @@ pub struct Counts {
 /// What the indexes know of one instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Facts {
-    pub(super) key: InstanceKey,
+    pub(super) number: u32,
     pub(super) changed: Position,
     pub(super) due: Option<Timestamp>,
     pub(super) open: Option<Open>,
@@ -79,7 +67,7 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) fn of(instance: &Instance, spec_revision: Revision) -> Self {
         Self {
-            key: key_of(instance.id),
+            number: instance.id.number,
             changed: instance.changed,
             due: instance.due(spec_revision).map(|(at, _)| at),
             open: instance.open,
@@ -106,32 +94,34 @@ impl Counts {
 }
 
 impl Indexes {
-    /// The shared form of a certificate's name; made on first use.
-    pub(super) fn share(&mut self, name: &CertificateName) -> SharedName {
-        if let Some(shared) = self.names.get(name) {
-            return shared.clone();
-        }
-        let namespace = match self.namespaces.get_key_value(&name.namespace) {
-            Some((namespace, _)) => namespace.clone(),
-            None => name.namespace.clone(),
-        };
+    /// A certificate comes: its name, with the namespace's text shared with the others of the namespace.
+    pub(super) fn enter(&mut self, name: &CertificateName) -> CertificateName {
+        let shared = self.namespaces.get_key_value(&name.namespace).map(|(namespace, _)| namespace.clone());
+        let namespace = shared.unwrap_or_else(|| name.namespace.clone());
         *self.namespaces.entry(namespace.clone()).or_default() += 1;
-        let shared = Arc::new(CertificateName::new(namespace, name.name.clone()));
-        self.names.insert(shared.clone());
-        shared
+        CertificateName::new(namespace, name.name.clone())
     }
 
-    /// The certificate is gone; its name need not be shared any more.
-    pub(super) fn unshare(&mut self, name: &CertificateName) {
-        if self.names.remove(name) {
-            let left = self.namespaces.get_mut(&name.namespace).map(|count| {
-                *count -= 1;
-                *count
-            });
-            if left == Some(0) {
+    /// A certificate went.
+    pub(super) fn leave(&mut self, name: &CertificateName) {
+        if let Some(count) = self.namespaces.get_mut(&name.namespace) {
+            *count -= 1;
+            if *count == 0 {
                 self.namespaces.remove(&name.namespace);
             }
         }
+    }
+
+    /// A target's name, its text shared with that of other certificates' targets.
+    pub(super) fn share_target(&mut self, name: TargetName) -> TargetName {
+        if let Some(shared) = self.targets.get(&name) {
+            return shared.clone();
+        }
+        if self.targets.len() >= TARGET_NAMES_MAX {
+            self.targets.clear();
+        }
+        self.targets.insert(name.clone());
+        name
     }
 
     pub(super) fn scope_mut(&mut self, agent: &AgentName) -> &mut Scope {
@@ -143,35 +133,33 @@ impl Indexes {
     }
 
     /// An instance is there.
-    pub(super) fn add(&mut self, name: &SharedName, agent: &AgentName, facts: &Facts) {
+    pub(super) fn add(&mut self, name: &CertificateName, agent: &AgentName, facts: &Facts) {
         self.counts.add(facts);
-        self.due.put(facts, name);
-        self.scope_mut(agent).put(facts, name);
+        self.due.put(name, facts);
+        self.scope_mut(agent).put(name, facts);
     }
 
     /// An instance changed.
-    pub(super) fn change(&mut self, name: &SharedName, agent: &AgentName, before: &Facts, after: &Facts) {
+    pub(super) fn change(&mut self, name: &CertificateName, agent: &AgentName, before: &Facts, after: &Facts) {
         if before == after {
             return;
         }
         self.counts.subtract(before);
         self.counts.add(after);
         if before.due != after.due {
-            self.due.take(before);
-            self.due.put(after, name);
+            self.due.take(name, before);
+            self.due.put(name, after);
         }
         let scope = self.scope_mut(agent);
-        scope.take(before);
-        scope.put(after, name);
+        scope.take(name, before);
+        scope.put(name, after);
     }
 
-    /// An instance is gone since `position`.
-    pub(super) fn remove(&mut self, name: &SharedName, agent: &AgentName, facts: &Facts, position: Position) {
+    /// An instance is gone; its agent's feed is told apart.
+    pub(super) fn remove(&mut self, name: &CertificateName, agent: &AgentName, facts: &Facts) {
         self.counts.subtract(facts);
-        self.due.take(facts);
-        let scope = self.scope_mut(agent);
-        scope.take(facts);
-        scope.leave(facts.key, name, position);
+        self.due.take(name, facts);
+        self.scope_mut(agent).take(name, facts);
     }
 
     /// Forgets the scope of an agent that is gone: whoever comes back under its name gets a complete scope.

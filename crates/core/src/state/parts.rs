@@ -48,23 +48,26 @@ impl State {
         for agent in self.agents.iter() {
             self.indexes.holders.add_agent(&agent.name, &agent.labels);
         }
-        let mut specs = Vec::new();
+        let mut names = Vec::with_capacity(self.certificates.len());
         for certificate in self.certificates.values_mut() {
-            let spec = certificate.spec();
-            let shared = self.indexes.share(&certificate.name);
-            certificate.name = (*shared).clone();
+            certificate.name = self.indexes.enter(&certificate.name);
             certificate.instances.shrink_to_fit();
             for instance in &mut certificate.instances {
                 if let Some(agent) = self.agents.get(&instance.agent) {
                     instance.agent = agent.name.clone();
                 }
+                for delivery in &mut instance.deliveries {
+                    delivery.target = delivery.target.take().map(|target| self.indexes.share_target(target));
+                }
                 instance.deliveries.shrink_to_fit();
-                self.indexes.add(&shared, &instance.agent, &Facts::of(instance, certificate.spec_revision));
+                let facts = Facts::of(instance, certificate.spec_revision);
+                self.indexes.add(&certificate.name, &instance.agent, &facts);
             }
-            self.indexes.holders.add_certificate(&shared, &spec);
-            specs.push(shared);
+            let (name, spec) = (&certificate.name, certificate.spec());
+            self.indexes.holders.add_certificate(name, &spec, |agent| certificate.instance_of(agent).is_some());
+            names.push(certificate.name.clone());
         }
-        for name in specs {
+        for name in names {
             if let Some(spec) = self.certificates.get(&name).map(Certificate::spec) {
                 self.settle_certificate(&name, &spec);
             }

@@ -5,15 +5,14 @@
 use std::collections::BTreeSet;
 
 use super::State;
-use super::indexes::SharedName;
 use super::indexes::scope::Scope;
-use crate::ids::AgentName;
+use crate::ids::{AgentName, CertificateName};
 use crate::limits;
 use crate::spec::{CertificateSpec, Labels};
 
 impl State {
     /// Looks again at one pair.
-    pub(super) fn settle(&mut self, name: &SharedName, spec: &CertificateSpec, agent: &AgentName) {
+    pub(super) fn settle(&mut self, name: &CertificateName, spec: &CertificateSpec, agent: &AgentName) {
         let wanted = self.agents.get(agent).is_some_and(|agent| spec.is_held_by(&agent.name, &agent.labels));
         let (held, full) = self.certificates.get(name).map_or((false, true), |certificate| {
             (certificate.instance_of(agent).is_some(), certificate.instances.len() >= limits::INSTANCES_MAX)
@@ -28,7 +27,7 @@ impl State {
 
     /// Looks again at every agent that holds the certificate or should by this specification; what the specification
     /// is now decides.
-    pub(super) fn settle_certificate(&mut self, name: &SharedName, candidates: &CertificateSpec) {
+    pub(super) fn settle_certificate(&mut self, name: &CertificateName, candidates: &CertificateSpec) {
         let Some(certificate) = self.certificates.get(name) else {
             return;
         };
@@ -58,9 +57,9 @@ impl State {
         agent: &AgentName,
         before: Option<&Labels>,
         after: Option<&Labels>,
-    ) -> BTreeSet<SharedName> {
+    ) -> BTreeSet<CertificateName> {
         let holders = &self.indexes.holders;
-        let mut names: BTreeSet<SharedName> =
+        let mut names: BTreeSet<CertificateName> =
             before.into_iter().chain(after).flat_map(|l| holders.selecting(l)).cloned().collect();
         if before.is_none() || after.is_none() {
             names.extend(holders.naming(agent).cloned());

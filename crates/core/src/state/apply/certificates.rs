@@ -7,7 +7,7 @@ use crate::ids::{AgentName, CertificateName, InstanceId, Uid};
 use crate::limits;
 use crate::log::{Applied, Position, Revision};
 use crate::spec::{CertificateSpec, PackedSpec};
-use crate::state::indexes::{Facts, SharedName};
+use crate::state::indexes::Facts;
 use crate::state::{Certificate, Delivery, Generated, Instance, Open, State};
 
 impl State {
@@ -62,12 +62,12 @@ impl State {
         if self.certificates.contains(name) {
             return;
         }
-        let shared = self.indexes.share(name);
+        let name = self.indexes.enter(name);
         let revision = applied.revision.unwrap_or(1);
         self.certificates.insert(Certificate {
             uid: Uid(applied.position),
             revision,
-            name: (*shared).clone(),
+            name: name.clone(),
             spec: PackedSpec::pack(spec),
             spec_revision: revision,
             created_at: applied.at,
@@ -75,15 +75,15 @@ impl State {
             next_instance: 1,
             instances: Vec::new(),
         });
-        self.indexes.holders.add_certificate(&shared, spec);
-        self.settle_certificate(&shared, spec);
+        self.indexes.holders.add_certificate(&name, spec, |_| false);
+        self.settle_certificate(&name, spec);
     }
 
     fn update(&mut self, applied: &Applied<'_>, name: &CertificateName, spec: &CertificateSpec) {
-        let shared = self.indexes.share(name);
         let Some(certificate) = self.certificates.get_mut(name) else {
             return;
         };
+        let shared = certificate.name.clone();
         let before = std::mem::replace(&mut certificate.spec, PackedSpec::pack(spec)).unpack();
         certificate.updated_at = applied.at;
         let spec_revision_before = certificate.spec_revision;
@@ -105,7 +105,7 @@ impl State {
             self.indexes.change(&shared, &instance.agent, &facts, &after);
         }
         self.indexes.holders.remove_certificate(&shared, &before);
-        self.indexes.holders.add_certificate(&shared, spec);
+        self.indexes.holders.add_certificate(&shared, spec, |agent| certificate.instance_of(agent).is_some());
         self.settle_certificate(&shared, &before);
         self.settle_certificate(&shared, spec);
     }
@@ -114,29 +114,30 @@ impl State {
         let Some(certificate) = self.certificates.remove(name) else {
             return;
         };
-        let shared = self.indexes.share(name);
-        let spec = certificate.spec();
+        let (name, spec) = (&certificate.name, certificate.spec());
         for instance in &certificate.instances {
             let facts = Facts::of(instance, certificate.spec_revision);
-            self.indexes.remove(&shared, &instance.agent, &facts, applied.position);
+            self.indexes.remove(name, &instance.agent, &facts);
+            self.indexes.scope_mut(&instance.agent).leave(name, instance.id, applied.position);
         }
-        self.indexes.holders.remove_certificate(&shared, &spec);
+        self.indexes.holders.remove_certificate(name, &spec);
         for agent in self.holders_of(&spec).iter().chain(certificate.instances.iter().map(|instance| &instance.agent)) {
-            self.indexes.holders.unsettled.remove(&(shared.clone(), agent.clone()));
+            self.indexes.holders.unsettled.remove(&(name.clone(), agent.clone()));
         }
-        self.indexes.unshare(name);
+        self.indexes.leave(name);
     }
 
     fn add_instance(&mut self, applied: &Applied<'_>, name: &CertificateName, id: InstanceId, agent: &AgentName) {
-        let shared = self.indexes.share(name);
         // The agent's own name is held once and shared.
         let agent = self.agents.get(agent).map_or_else(|| agent.clone(), |agent| agent.name.clone());
         let Some(certificate) = self.certificates.get_mut(name) else {
             return;
         };
-        if certificate.instance(id).is_some() || certificate.instance_of(&agent).is_some() {
+        let taken = certificate.instances.iter().any(|known| known.id.number == id.number || known.agent == agent);
+        if taken || id.certificate != certificate.uid {
             return;
         }
+        let shared = certificate.name.clone();
         certificate.next_instance = certificate.next_instance.max(id.number.saturating_add(1));
         let instance = Instance {
             id,
@@ -154,14 +155,15 @@ impl State {
         certificate.instances.reserve_exact(usize::from(certificate.instances.len() < 4));
         certificate.instances.push(instance);
         let spec = certificate.spec();
+        self.indexes.holders.hold(&shared, &agent);
         self.settle(&shared, &spec, &agent);
     }
 
     fn remove_instance(&mut self, applied: &Applied<'_>, name: &CertificateName, id: InstanceId) {
-        let shared = self.indexes.share(name);
         let Some(certificate) = self.certificates.get_mut(name) else {
             return;
         };
+        let shared = certificate.name.clone();
         let Some(at) = certificate.instances.iter().position(|instance| instance.id == id) else {
             return;
         };
@@ -169,7 +171,9 @@ impl State {
         let instance = certificate.instances.remove(at);
         let facts = Facts::of(&instance, certificate.spec_revision);
         let spec = certificate.spec();
-        self.indexes.remove(&shared, &instance.agent, &facts, applied.position);
+        self.indexes.remove(&shared, &instance.agent, &facts);
+        self.indexes.scope_mut(&instance.agent).leave(&shared, id, applied.position);
+        self.indexes.holders.release(&shared, &spec, &instance.agent);
         if !self.agents.contains(&instance.agent) {
             self.indexes.forget_scope(&instance.agent, applied.position);
         }
@@ -179,7 +183,8 @@ impl State {
         }
     }
 
-    /// Folds a report: the newest of each target, about the newest generation reported.
+    /// Folds a report: the newest of each target, about the newest generation reported. What was reported before any
+    /// target is forgotten when a target is written: that says as much.
     fn deliver(&mut self, applied: &Applied<'_>, name: &CertificateName, report: &Delivered) {
         let Some(certificate) = self.certificates.get_mut(name) else {
             return;
@@ -187,18 +192,21 @@ impl State {
         let Some(instance) = certificate.instances.iter_mut().find(|instance| instance.id == report.instance) else {
             return;
         };
+        let deliveries = &mut instance.deliveries;
         let mut delivery = Delivery::of(report, applied.at);
-        match instance.deliveries.iter_mut().find(|known| known.target == delivery.target) {
+        delivery.target = delivery.target.map(|target| self.indexes.share_target(target));
+        if delivery.supersedes_all_before_targets() {
+            deliveries.retain(|known| known.target.is_some() || known.generation > delivery.generation);
+        }
+        match deliveries.iter_mut().find(|known| known.target == delivery.target) {
             Some(known) if known.generation > delivery.generation => {}
-            Some(known) => {
-                delivery.target = known.target.take();
-                *known = delivery;
-            }
+            Some(known) => *known = delivery,
             None => {
-                instance.deliveries.reserve_exact(1);
-                instance.deliveries.push(delivery);
+                deliveries.reserve_exact(1);
+                deliveries.push(delivery);
             }
         }
+        deliveries.shrink_to_fit();
     }
 
     /// Changes an instance and moves it in the indexes.
@@ -208,7 +216,6 @@ impl State {
         id: InstanceId,
         change: impl FnOnce(&mut Instance, Revision),
     ) {
-        let shared = self.indexes.share(name);
         let Some(certificate) = self.certificates.get_mut(name) else {
             return;
         };
@@ -218,12 +225,12 @@ impl State {
         };
         let before = Facts::of(instance, spec_revision);
         change(instance, spec_revision);
-        self.indexes.change(&shared, &instance.agent, &before, &Facts::of(instance, spec_revision));
+        self.indexes.change(&certificate.name, &instance.agent, &before, &Facts::of(instance, spec_revision));
     }
 
     /// The agent has lost its keys: whatever it holds counts as issued under an older specification and is issued anew.
     pub(super) fn doubt_instances_of(&mut self, agent: &AgentName, position: Position) {
-        let held: Vec<SharedName> =
+        let held: Vec<CertificateName> =
             self.indexes.scopes.get(agent).map(|scope| scope.names().iter().cloned().collect()).unwrap_or_default();
         for name in held {
             let id = self.certificates.get(&name).and_then(|held| held.instance_of(agent)).map(|instance| instance.id);

@@ -5,8 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::SharedName;
-use crate::ids::{AgentName, IssuerName};
+use crate::ids::{AgentName, CertificateName, IssuerName};
 use crate::spec::{CertificateSpec, Holder, Labels};
 
 /// A label as an index key.
@@ -15,15 +14,15 @@ type Label = (String, String);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::state) struct Holders {
     /// Certificates by issuer.
-    pub(in crate::state) by_issuer: BTreeMap<IssuerName, BTreeSet<SharedName>>,
-    /// Certificates by an agent that a target names.
-    naming: BTreeMap<AgentName, BTreeSet<SharedName>>,
+    pub(in crate::state) by_issuer: BTreeMap<IssuerName, BTreeSet<CertificateName>>,
+    /// Certificates by an agent that a target names and that does not hold them (yet): what is held is in its scope.
+    naming: BTreeMap<AgentName, BTreeSet<CertificateName>>,
     /// Certificates by the first label of a target's selector.
-    selecting: BTreeMap<Label, BTreeSet<SharedName>>,
+    selecting: BTreeMap<Label, BTreeSet<CertificateName>>,
     /// Agents by each of their labels.
     agents: BTreeMap<Label, BTreeSet<AgentName>>,
     /// Certificates and agents where an instance is missing or in excess.
-    pub(in crate::state) unsettled: BTreeSet<(SharedName, AgentName)>,
+    pub(in crate::state) unsettled: BTreeSet<(CertificateName, AgentName)>,
 }
 
 fn put<K: Ord + Clone, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: V) {
@@ -51,11 +50,17 @@ fn first_label(labels: &Labels) -> Option<Label> {
 }
 
 impl Holders {
-    /// A certificate has this specification.
-    pub(in crate::state) fn add_certificate(&mut self, name: &SharedName, spec: &CertificateSpec) {
+    /// A certificate has this specification, and these agents hold it.
+    pub(in crate::state) fn add_certificate(
+        &mut self,
+        name: &CertificateName,
+        spec: &CertificateSpec,
+        is_held_by: impl Fn(&AgentName) -> bool,
+    ) {
         put(&mut self.by_issuer, &spec.issuer, name.clone());
         for target in &spec.targets {
             match &target.holder {
+                Holder::Agent(agent) if is_held_by(agent) => {}
                 Holder::Agent(agent) => put(&mut self.naming, agent, name.clone()),
                 Holder::Selector(labels) => {
                     if let Some(label) = first_label(labels) {
@@ -66,8 +71,20 @@ impl Holders {
         }
     }
 
+    /// An agent came to hold a certificate.
+    pub(in crate::state) fn hold(&mut self, name: &CertificateName, agent: &AgentName) {
+        take(&mut self.naming, agent, name);
+    }
+
+    /// An agent no longer holds a certificate of this specification.
+    pub(in crate::state) fn release(&mut self, name: &CertificateName, spec: &CertificateSpec, agent: &AgentName) {
+        if spec.targets.iter().any(|target| target.holder == Holder::Agent(agent.clone())) {
+            put(&mut self.naming, agent, name.clone());
+        }
+    }
+
     /// It no longer has it.
-    pub(in crate::state) fn remove_certificate(&mut self, name: &SharedName, spec: &CertificateSpec) {
+    pub(in crate::state) fn remove_certificate(&mut self, name: &CertificateName, spec: &CertificateSpec) {
         take(&mut self.by_issuer, &spec.issuer, name);
         for target in &spec.targets {
             match &target.holder {
@@ -95,13 +112,13 @@ impl Holders {
         }
     }
 
-    /// Certificates with a target that names this agent.
-    pub(in crate::state) fn naming(&self, agent: &AgentName) -> impl Iterator<Item = &SharedName> {
+    /// Certificates with a target that names this agent, without those that it holds.
+    pub(in crate::state) fn naming(&self, agent: &AgentName) -> impl Iterator<Item = &CertificateName> {
         self.naming.get(agent).into_iter().flatten()
     }
 
     /// Certificates with a selector that may select these labels; its labels but the first are not looked at.
-    pub(in crate::state) fn selecting(&self, labels: &Labels) -> impl Iterator<Item = &SharedName> {
+    pub(in crate::state) fn selecting(&self, labels: &Labels) -> impl Iterator<Item = &CertificateName> {
         let sets = labels.iter().filter_map(|(key, value)| self.selecting.get(&(key.clone(), value.clone())));
         sets.flatten()
     }

@@ -2,56 +2,103 @@
 //!
 //! It refuses to remember everything that left: below the floor the agent reads the complete scope.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, InstanceKey, SharedName};
+use super::Facts;
+use super::due::Held;
 use crate::event::Trigger;
-use crate::ids::Generation;
+use crate::ids::{CertificateName, Generation, InstanceId};
 use crate::limits;
 use crate::log::Position;
+
+/// Where in an agent's feed an instance is: when it last changed, its certificate (none stands before all), its number.
+/// Flat, because there is one for each instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::state) struct Place {
+    index: u64,
+    ordinal: u32,
+    pub(in crate::state) number: u32,
+    pub(in crate::state) name: Option<CertificateName>,
+}
+
+impl Place {
+    pub(in crate::state) fn new(position: Position, name: CertificateName, number: u32) -> Self {
+        Self { index: position.index, ordinal: position.ordinal, number, name: Some(name) }
+    }
+
+    /// Before everything after this position.
+    pub(in crate::state) fn behind(position: Position) -> Self {
+        let (index, ordinal) = match position.ordinal.checked_add(1) {
+            Some(ordinal) => (position.index, ordinal),
+            None => (position.index.saturating_add(1), 0),
+        };
+        Self { index, ordinal, number: 0, name: None }
+    }
+
+    pub(in crate::state) fn position(&self) -> Position {
+        Position { index: self.index, ordinal: self.ordinal }
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let parts = |place: &Self| (place.index, place.ordinal);
+        let numbers = || self.number.cmp(&other.number);
+        parts(self).cmp(&parts(other)).then_with(|| self.name.cmp(&other.name)).then_with(numbers)
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 #[derive(Debug, Default)]
 pub(in crate::state) struct Scope {
     /// By last change.
-    live: BTreeMap<(Position, InstanceKey), SharedName>,
+    live: BTreeSet<Place>,
     /// By name.
-    names: BTreeSet<SharedName>,
+    names: BTreeSet<CertificateName>,
     /// Issuances under way.
-    open: BTreeMap<InstanceKey, (SharedName, Generation, Trigger)>,
+    open: BTreeMap<Held, (Generation, Trigger)>,
     /// What left, by when.
-    gone: BTreeMap<(Position, InstanceKey), SharedName>,
+    gone: BTreeMap<Place, InstanceId>,
     /// What left up to here is forgotten.
     pub(in crate::state) floor: Position,
 }
 
-/// An entry of a scope: its place, its name, and whether it is still there.
-pub(in crate::state) type Entry<'a> = ((Position, InstanceKey), &'a SharedName, bool);
+/// An entry of a scope: its place, and its id if it left.
+pub(in crate::state) type Entry<'a> = (&'a Place, Option<InstanceId>);
 
 impl Scope {
     pub(super) fn new(floor: Position) -> Self {
         Self { floor, ..Self::default() }
     }
 
-    pub(super) fn put(&mut self, facts: &Facts, name: &SharedName) {
-        self.live.insert((facts.changed, facts.key), name.clone());
+    pub(super) fn put(&mut self, name: &CertificateName, facts: &Facts) {
+        self.live.insert(Place::new(facts.changed, name.clone(), facts.number));
         self.names.insert(name.clone());
         if let Some(open) = facts.open {
-            self.open.insert(facts.key, (name.clone(), open.generation, open.trigger));
+            self.open.insert((name.clone(), facts.number), (open.generation, open.trigger));
         }
     }
 
-    pub(super) fn take(&mut self, facts: &Facts) {
-        self.open.remove(&facts.key);
-        if let Some(name) = self.live.remove(&(facts.changed, facts.key)) {
-            self.names.remove(&name);
+    pub(super) fn take(&mut self, name: &CertificateName, facts: &Facts) {
+        self.live.remove(&Place::new(facts.changed, name.clone(), facts.number));
+        self.names.remove(name);
+        if facts.open.is_some() {
+            self.open.remove(&(name.clone(), facts.number));
         }
     }
 
-    pub(super) fn leave(&mut self, key: InstanceKey, name: &SharedName, position: Position) {
-        self.gone.insert((position, key), name.clone());
+    /// An instance left the scope at `position`.
+    pub(in crate::state) fn leave(&mut self, name: &CertificateName, id: InstanceId, position: Position) {
+        self.gone.insert(Place::new(position, name.clone(), id.number), id);
         while self.gone.len() > limits::TOMBSTONES_MAX {
-            if let Some(((position, _), _)) = self.gone.pop_first() {
-                self.floor = self.floor.max(position);
+            if let Some((place, _)) = self.gone.pop_first() {
+                self.floor = self.floor.max(place.position());
             }
         }
     }
@@ -71,35 +118,30 @@ impl Scope {
         self.live.len()
     }
 
-    pub(in crate::state) fn names(&self) -> &BTreeSet<SharedName> {
+    pub(in crate::state) fn names(&self) -> &BTreeSet<CertificateName> {
         &self.names
     }
 
-    pub(in crate::state) fn open(&self) -> impl Iterator<Item = (InstanceKey, &SharedName, Generation, Trigger)> {
-        self.open.iter().map(|(key, (name, generation, trigger))| (*key, name, *generation, *trigger))
+    pub(in crate::state) fn open(&self) -> impl Iterator<Item = (&CertificateName, u32, Generation, Trigger)> {
+        self.open.iter().map(|((name, number), (generation, trigger))| (name, *number, *generation, *trigger))
     }
 
     /// The newest change.
     pub(in crate::state) fn changed(&self) -> Position {
-        let live = self.live.last_key_value().map(|((position, _), _)| *position);
-        let gone = self.gone.last_key_value().map(|((position, _), _)| *position);
+        let live = self.live.last().map(Place::position);
+        let gone = self.gone.last_key_value().map(|(place, _)| place.position());
         live.max(gone).unwrap_or(Position::START)
     }
 
-    /// At most `limit` entries after a place, in the order of change; what left up to `gone_after` is left out.
-    pub(in crate::state) fn after(
-        &self,
-        place: (Position, InstanceKey),
-        gone_after: Position,
-        limit: usize,
-    ) -> Vec<Entry<'_>> {
+    /// At most `limit` entries behind a place, in the order of change; what left up to `gone_after` is left out.
+    pub(in crate::state) fn after(&self, place: &Place, gone_after: Position, limit: usize) -> Vec<Entry<'_>> {
         use std::ops::Bound::{Excluded, Unbounded};
-        let range = (Excluded(place), Unbounded);
-        let live = self.live.range(range).map(|(at, name)| (*at, name, true));
-        let gone = self.gone.range(range).filter(|((position, _), _)| *position > gone_after);
+        let live = self.live.range((Excluded(place), Unbounded)).map(|place| (place, None));
+        let gone = self.gone.range((Excluded(place), Unbounded)).map(|(place, id)| (place, Some(*id)));
+        let gone = gone.filter(|(place, _)| place.position() > gone_after);
         let mut page: Vec<_> = live.take(limit).collect();
-        page.extend(gone.map(|(at, name)| (*at, name, false)).take(limit));
-        page.sort_by_key(|(at, ..)| *at);
+        page.extend(gone.take(limit));
+        page.sort_by(|a, b| a.0.cmp(b.0));
         page.truncate(limit);
         page
     }

@@ -43,7 +43,7 @@ impl Reader {
         let mut cursor: Option<ScopeCursor> = None;
         loop {
             let state = state();
-            let page = state.scope_complete(&self.agent, cursor, self.page).unwrap();
+            let page = state.scope_complete(&self.agent, cursor.take(), self.page).unwrap();
             self.take(page.changes);
             self.seen = state.applied;
             cursor = page.next;
@@ -57,7 +57,7 @@ impl Reader {
     fn resume(&mut self, state: &State) -> bool {
         let mut cursor = ScopeCursor::from(self.seen);
         loop {
-            let Some(page) = state.scope_since(&self.agent, cursor, self.page) else {
+            let Some(page) = state.scope_since(&self.agent, cursor.clone(), self.page) else {
                 return false;
             };
             self.take(page.changes);
@@ -175,7 +175,7 @@ fn a_complete_scope_may_be_read_while_it_changes() {
     let mut cursor = None;
     // Between pages: one that was read goes, one that was not read goes, one that was read changes, one is new.
     for round in 0.. {
-        let page = first(&world, cursor);
+        let page = first(&world, cursor.take());
         reader.take(page.changes);
         reader.seen = world.state.applied;
         cursor = page.next;

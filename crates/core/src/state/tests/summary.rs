@@ -4,24 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Trigger;
-use crate::ids::{AgentName, Generation, Namespace};
+use crate::ids::{AgentName, CertificateName, Generation, Namespace};
 use crate::log::Position;
+use crate::state::indexes::due::Held;
 use crate::state::indexes::holders::Holders;
-use crate::state::indexes::{InstanceKey, SharedName};
+use crate::state::indexes::scope::{Place, Scope};
 use crate::state::{Counts, State};
 
 /// One agent's scope: by change, by name, open.
-type ScopeSummary = (
-    Vec<((Position, InstanceKey), SharedName)>,
-    BTreeSet<SharedName>,
-    Vec<(InstanceKey, SharedName, Generation, Trigger)>,
-);
+type ScopeSummary = (Vec<Place>, BTreeSet<CertificateName>, Vec<(Held, Generation, Trigger)>);
 
 #[derive(PartialEq, Debug)]
 pub(super) struct Summary<'a> {
-    names: &'a BTreeSet<SharedName>,
     namespaces: &'a BTreeMap<Namespace, usize>,
-    due: BTreeSet<(InstanceKey, SharedName)>,
+    due: BTreeSet<Held>,
     scopes: BTreeMap<AgentName, ScopeSummary>,
     holders: &'a Holders,
     counts: Counts,
@@ -30,16 +26,14 @@ pub(super) struct Summary<'a> {
 impl State {
     pub(super) fn summary(&self) -> Summary<'_> {
         let scopes = self.indexes.scopes.iter().filter(|(_, scope)| !scope.is_empty());
-        let summarize = |(agent, scope): (&AgentName, &crate::state::indexes::scope::Scope)| {
-            let start = (Position::START, (0, 0, 0));
+        let summarize = |(agent, scope): (&AgentName, &Scope)| {
             let last = Position { index: u64::MAX, ordinal: u32::MAX };
-            let live = scope.after(start, last, usize::MAX).into_iter();
-            let open = scope.open().map(|(key, name, generation, trigger)| (key, name.clone(), generation, trigger));
-            let live = live.map(|(at, name, _)| (at, name.clone())).collect();
-            (agent.clone(), (live, scope.names().clone(), open.collect()))
+            let live = scope.after(&Place::behind(Position::START), last, usize::MAX).into_iter();
+            let open =
+                scope.open().map(|(name, number, generation, trigger)| ((name.clone(), number), generation, trigger));
+            (agent.clone(), (live.map(|(place, _)| place.clone()).collect(), scope.names().clone(), open.collect()))
         };
         Summary {
-            names: &self.indexes.names,
             namespaces: &self.indexes.namespaces,
             due: self.indexes.due.members(),
             scopes: scopes.map(summarize).collect(),
