@@ -180,7 +180,7 @@ pub struct ServerArgs {
 #[command(disable_help_flag = true)]
 pub struct AgentArgs {
     /// Arguments of certwright-agent
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(last = true)]
     pub arguments: Vec<OsString>,
 }
 

@@ -40,7 +40,13 @@ use crate::failure::Failure;
 pub fn main() -> ExitCode {
     // Two providers in one process would be two sets of rules; this makes any second one an error.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let cli = match Cli::try_parse() {
+    // The agent has a command line of its own; ours would take its --context for itself.
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let words = match words.get(1) {
+        Some(verb) if verb == "agent" => [words[..2].to_vec(), vec!["--".into()], words[2..].to_vec()].concat(),
+        _ => words,
+    };
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => return failure::usage(&error),
         Err(help) => {

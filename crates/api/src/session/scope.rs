@@ -27,7 +27,7 @@ impl Session {
                 cursor = None;
                 continue;
             };
-            cursor = page.next;
+            cursor = page.next.clone();
             self.tell(page).await?;
             if cursor.is_none() {
                 break;
@@ -50,7 +50,7 @@ impl Session {
             // Below the floor of what is remembered as gone: the whole scope again.
             let Some(page) = page else { return self.tell_everything().await };
             sent |= !page.changes.is_empty();
-            let next = page.next;
+            let next = page.next.clone();
             self.tell(page).await?;
             match next {
                 Some(next) => cursor = next,
