@@ -155,7 +155,7 @@ impl<F: Fold> Log<F> {
         };
         // Applying remembers a request before it forgets the flight, so one of the two knows it. Looking only now
         // leaves no moment in which neither would be asked.
-        let known = shared.replica().dedup.find(&transaction.actor, transaction.request_id);
+        let known = shared.replica().dedup.get(&key);
         if let Some((committed, position)) = known {
             let same = committed == digest;
             let error = if same { ProposeError::Repeated(position) } else { ProposeError::ReusedId };

@@ -62,8 +62,8 @@ pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 pub const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Handing leadership over on shutdown.
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
-/// Removed node ids remembered; a cluster that replaces a server daily reaches it in 179 years.
-pub const TOMBSTONES_MAX: usize = 1 << 16;
+/// How long a stopping server waits for requests under way on the internal port.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Octets of one frame's payload in the write-ahead log: one entry of an append between peers always fits.
 pub const WAL_FRAME_OCTETS_MAX: usize = FRAME_OCTETS_MAX;

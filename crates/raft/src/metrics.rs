@@ -71,9 +71,7 @@ impl LogMetrics {
     }
 
     fn register_all(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        for gauge in
-            [&self.role, &self.term, &self.applied_index, &self.projection_index, &self.snapshot_index]
-        {
+        for gauge in [&self.role, &self.term, &self.applied_index, &self.projection_index, &self.snapshot_index] {
             registry.register(Box::new(gauge.clone()))?;
         }
         for counter in [

@@ -17,7 +17,7 @@ pub trait Projector<E>: Send + Sync + 'static {
     fn project(&self, position: Position, transaction: &Transaction<E>, put: &mut dyn FnMut(Vec<u8>, Vec<u8>));
 }
 
-/// Keys and values of several entries, sorted by key, the last value of a key winning.
+/// Keys and values, sorted by key.
 pub type Batch = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Why a projection failed; always answered by wiping it.
@@ -34,12 +34,7 @@ pub trait ProjectionStore: Send + 'static {
     /// The value of a key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ProjectionError>;
     /// At most `limit` pairs whose key starts with `prefix`, in key order, after the key `after`.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ProjectionError>;
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Batch, ProjectionError>;
     /// Forgets everything.
     fn wipe(&mut self) -> Result<(), ProjectionError>;
 }

@@ -3,6 +3,7 @@
 //! It refuses sleeps as proof: everything waited for has a condition.
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod cluster;
 mod failover;
 mod membership;

@@ -5,6 +5,8 @@
 use certwright_core::log::{Position, RequestId, Transaction};
 use certwright_core::time::Timestamp;
 
+use crate::fold::dedup::Dedup;
+
 /// Where and when a transaction was committed and applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Committed {
@@ -22,13 +24,13 @@ pub struct View<'a, F> {
     pub position: Position,
     /// Log time of the last entry applied.
     pub at: Timestamp,
-    pub(crate) repeated: &'a dyn Fn(&str, RequestId) -> Option<([u8; 16], Position)>,
+    pub(crate) dedup: &'a Dedup,
 }
 
 impl<F> View<'_, F> {
     /// Digest and position of the request with this id that the actor committed within the deduplication window.
     pub fn repeated(&self, actor: &str, id: RequestId) -> Option<([u8; 16], Position)> {
-        (self.repeated)(actor, id)
+        self.dedup.find(actor, id)
     }
 }
 
@@ -48,8 +50,11 @@ pub struct AppliedEntry<E> {
 impl<E> AppliedEntry<E> {
     /// The transactions that took effect, with their positions.
     pub fn effective(&self) -> impl Iterator<Item = (Position, &Transaction<E>)> {
-        self.transactions.iter().zip(&self.refused).enumerate().filter(|(_, (_, refused))| !**refused).map(
-            |(ordinal, (transaction, _))| (Position { index: self.index, ordinal: ordinal as u32 }, transaction),
-        )
+        self.transactions
+            .iter()
+            .zip(&self.refused)
+            .enumerate()
+            .filter(|(_, (_, refused))| !**refused)
+            .map(|(ordinal, (transaction, _))| (Position { index: self.index, ordinal: ordinal as u32 }, transaction))
     }
 }

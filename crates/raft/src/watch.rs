@@ -57,8 +57,7 @@ impl<F: Fold> Watch<F> {
         after: Position,
     ) -> Result<Self, ReadError> {
         let applied = entries.watch();
-        let mut watch =
-            Self { entries, applied, stopped, seen: after, skipped: None, fetched: VecDeque::new() };
+        let mut watch = Self { entries, applied, stopped, seen: after, skipped: None, fetched: VecDeque::new() };
         watch.fetch()?;
         Ok(watch)
     }

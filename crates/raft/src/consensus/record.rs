@@ -8,7 +8,9 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::{Entry, EntryPayload, LogId, Membership, Payload, Peer, SnapshotMeta, StoredMembership, Vote, log_id, term_of};
+use super::{
+    Entry, EntryPayload, LogId, Membership, Payload, Peer, SnapshotMeta, StoredMembership, Vote, log_id, term_of,
+};
 
 /// Version of every form in this file.
 pub(crate) const VERSION: u8 = 1;
@@ -157,7 +159,8 @@ impl TryFrom<MembershipForm> for Membership {
     type Error = io::Error;
 
     fn try_from(form: MembershipForm) -> io::Result<Self> {
-        let voters: Vec<BTreeSet<u64>> = form.voters.into_iter().map(|set| set.node_ids.into_iter().collect()).collect();
+        let voters: Vec<BTreeSet<u64>> =
+            form.voters.into_iter().map(|set| set.node_ids.into_iter().collect()).collect();
         let mut peers = BTreeMap::new();
         for peer in form.peers {
             let spki_hash = peer.spki_hash.as_ref().try_into().map_err(|_| broken("membership"))?;
@@ -172,10 +175,7 @@ impl TryFrom<MembershipForm> for Membership {
 
 impl From<&StoredMembership> for StoredMembershipForm {
     fn from(stored: &StoredMembership) -> Self {
-        Self {
-            log_id: stored.log_id().as_ref().map(LogIdForm::from),
-            membership: Some(stored.membership().into()),
-        }
+        Self { log_id: stored.log_id().as_ref().map(LogIdForm::from), membership: Some(stored.membership().into()) }
     }
 }
 
@@ -219,9 +219,7 @@ pub(crate) fn entry_from(id: LogId, kind: u8, payload: Bytes) -> io::Result<Entr
     let payload = match kind {
         KIND_BLANK => EntryPayload::Blank,
         KIND_NORMAL => EntryPayload::Normal(Payload(payload)),
-        KIND_MEMBERSHIP => {
-            EntryPayload::Membership(decode::<MembershipForm>("membership", &payload)?.try_into()?)
-        }
+        KIND_MEMBERSHIP => EntryPayload::Membership(decode::<MembershipForm>("membership", &payload)?.try_into()?),
         kind => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("entry of unknown kind {kind}"))),
     };
     Ok(Entry { log_id: id, payload })

@@ -15,6 +15,9 @@ use crate::limits::{DEDUP_AGE_MAX, DEDUP_ROWS_MAX};
 /// Rows of one shared run: a cut clones the list of runs and at most one run's worth of rows.
 const RUN_ROWS: usize = 1024;
 
+/// A request: its id and who made it.
+pub(crate) type Key = (RequestId, Arc<str>);
+
 /// One committed request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Row {
@@ -34,7 +37,7 @@ pub(crate) struct Dedup {
     tail: Vec<Row>,
     /// Rows of the oldest run (or of the tail) that were evicted already.
     evicted: usize,
-    index: BTreeMap<(RequestId, Arc<str>), ([u8; 16], Position)>,
+    index: BTreeMap<Key, ([u8; 16], Position)>,
 }
 
 /// A consistent copy for a snapshot.
@@ -48,7 +51,12 @@ pub(crate) struct DedupCut {
 impl Dedup {
     /// Digest and position of what the actor committed under this id within the window.
     pub(crate) fn find(&self, actor: &str, id: RequestId) -> Option<([u8; 16], Position)> {
-        self.index.get(&(id, Arc::from(actor))).copied()
+        self.get(&(id, Arc::from(actor)))
+    }
+
+    /// The same, by a key that exists already.
+    pub(crate) fn get(&self, key: &Key) -> Option<([u8; 16], Position)> {
+        self.index.get(key).copied()
     }
 
     /// How many rows there are.

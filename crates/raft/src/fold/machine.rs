@@ -44,8 +44,7 @@ impl<F: Fold> RaftSnapshotBuilder<Types> for Builder<F> {
             return Err(io::Error::other("a cut is encoded once"));
         };
         let (shared, snapshots) = (Arc::clone(&self.shared), Arc::clone(&self.snapshots));
-        let snapshot =
-            compute(&*self.shared.seams.exec, POOL, move || snapshots.write(&*shared.codec, &cut)).await?;
+        let snapshot = compute(&*self.shared.seams.exec, POOL, move || snapshots.write(&*shared.codec, &cut)).await?;
         Ok(Snapshot { meta, snapshot })
     }
 }
@@ -56,7 +55,7 @@ impl<F: Fold> RaftStateMachine<Types> for Machine<F> {
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         let replica = self.shared.replica();
-        Ok((replica.applied.clone(), replica.membership.clone()))
+        Ok((replica.applied, replica.membership.clone()))
     }
 
     async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
@@ -84,7 +83,7 @@ impl<F: Fold> RaftStateMachine<Types> for Machine<F> {
 
     async fn get_snapshot_builder(&mut self) -> Builder<F> {
         let cut = self.shared.cut();
-        let meta = SnapshotMeta { last_log_id: cut.applied.clone(), last_membership: cut.membership.clone() };
+        let meta = SnapshotMeta { last_log_id: cut.applied, last_membership: cut.membership.clone() };
         Builder { shared: Arc::clone(&self.shared), snapshots: Arc::clone(&self.snapshots), cut: Some((meta, cut)) }
     }
 

@@ -96,7 +96,7 @@ impl<F: Fold> Replica<F> {
     pub(crate) fn cut(&self) -> ReplicaCut<F::Cut> {
         ReplicaCut {
             state: self.state.cut(),
-            applied: self.applied.clone(),
+            applied: self.applied,
             position: self.position,
             at: self.at,
             chain: self.chain,
@@ -112,9 +112,9 @@ impl<F: Fold> Replica<F> {
         let (index, term) = (entry.log_id.index(), term_of(&entry.log_id));
         let (kind, payload) = entry_octets(entry);
         self.chain = chain::next(&self.chain, Link { index, term, node: 0, kind }, &payload);
-        self.applied = Some(entry.log_id.clone());
+        self.applied = Some(entry.log_id);
         if let EntryPayload::Membership(membership) = &entry.payload {
-            self.join_and_leave(StoredMembership::new(Some(entry.log_id.clone()), membership.clone()));
+            self.join_and_leave(StoredMembership::new(Some(entry.log_id), membership.clone()));
         }
         let (at, transactions) =
             decoded.map_or((Timestamp::EPOCH, Vec::new()), |decoded| (decoded.at, decoded.transactions));
@@ -144,7 +144,7 @@ impl<F: Fold> Replica<F> {
     }
 
     fn refusal(&self, transaction: &Transaction<F::Event>) -> Option<Refusal> {
-        match self.dedup.find(&transaction.actor, transaction.request_id) {
+        match self.dedup.get(&(transaction.request_id, transaction.actor.clone())) {
             Some((digest, position)) if digest == transaction.request_digest => {
                 return Some(Refusal::Repeated(position));
             }
@@ -191,3 +191,6 @@ impl<F: Fold> Replica<F> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

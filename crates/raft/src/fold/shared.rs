@@ -11,9 +11,10 @@ use certwright_proto::storage::{DecodedEntry, decode_entry};
 use certwright_seams::Seams;
 use tokio::sync::{Notify, watch};
 
+use super::dedup::Key;
 use super::recent::Recent;
 use super::replica::{Outcome, Refusal, Replica, ReplicaCut};
-use super::waiters::{Answer, Key, Waiters};
+use super::waiters::{Answer, Waiters};
 use crate::consensus::store::Basis;
 use crate::consensus::{Entry, EntryPayload};
 use crate::error::ProposeError;
@@ -96,12 +97,7 @@ impl<F: Fold> Shared<F> {
     /// Reads state under the lock.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&View<'_, F>) -> R) -> R {
         let replica = self.replica();
-        read(&View {
-            state: &replica.state,
-            position: replica.position,
-            at: replica.at,
-            repeated: &|actor, id| replica.dedup.find(actor, id),
-        })
+        read(&View { state: &replica.state, position: replica.position, at: replica.at, dedup: &replica.dedup })
     }
 
     /// Recent entries; a list of pointers, so a panic elsewhere leaves it whole.
@@ -150,11 +146,7 @@ impl<F: Fold> Shared<F> {
     }
 
     /// Applies one entry to state; nobody is told yet.
-    pub(crate) fn apply(
-        self: &Arc<Self>,
-        entry: &Entry,
-        decoded: Option<DecodedEntry<F::Event>>,
-    ) -> Settled<F::Event> {
+    pub(crate) fn apply(self: &Arc<Self>, entry: &Entry, decoded: Option<DecodedEntry<F::Event>>) -> Settled<F::Event> {
         let wants_digest = decoded.as_ref().is_some_and(|decoded| decoded.digest);
         let (term, outcome, cut) = {
             let mut replica = self.replica.write().expect(WHOLE);
@@ -212,8 +204,7 @@ impl<F: Fold> Shared<F> {
             for (ordinal, (transaction, refusal)) in
                 entry.transactions.iter().zip(&settled.outcome.refusals).enumerate()
             {
-                let position =
-                    Position { index: entry.index, ordinal: ordinal as u32 };
+                let position = Position { index: entry.index, ordinal: ordinal as u32 };
                 let answer = answer(Committed { position, at: entry.at }, *refusal);
                 waiters.answer(&(transaction.request_id, transaction.actor.clone()), &answer);
             }
@@ -253,7 +244,7 @@ impl<F: Fold> Shared<F> {
         self.memberships.send_replace(mark.index);
         let replica = self.replica();
         // What the table does not know may have been committed and evicted: nobody can say.
-        self.enter_term(term, &mut self.waiters(), |(id, actor)| match replica.dedup.find(actor, *id) {
+        self.enter_term(term, &mut self.waiters(), |key| match replica.dedup.get(key) {
             Some((_, position)) => Err(ProposeError::Repeated(position)),
             None => Err(ProposeError::Unknown),
         });
@@ -277,9 +268,7 @@ impl<F: Fold> Shared<F> {
     /// Whether replicas skipped the transactions of an entry that is read from disk again.
     pub(crate) fn refused(&self, index: u64, transactions: &[Transaction<F::Event>]) -> Vec<bool> {
         let replica = self.replica();
-        (0..transactions.len() as u32)
-            .map(|ordinal| replica.refused.contains(&Position { index, ordinal }))
-            .collect()
+        (0..transactions.len() as u32).map(|ordinal| replica.refused.contains(&Position { index, ordinal })).collect()
     }
 }
 

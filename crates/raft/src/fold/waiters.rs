@@ -4,16 +4,13 @@
 //! even when nobody waits for it any more, so that a repeat shares its outcome and is never appended twice.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use certwright_core::log::RequestId;
 use tokio::sync::oneshot;
 
+use super::dedup::Key;
 use crate::error::ProposeError;
 use crate::view::Committed;
 
-/// A request: its id and who made it.
-pub(crate) type Key = (RequestId, Arc<str>);
 /// What a proposer is told.
 pub(crate) type Answer = Result<Committed, ProposeError>;
 
@@ -93,7 +90,7 @@ impl Waiters {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use certwright_core::log::Position;
+    use certwright_core::log::{Position, RequestId};
     use certwright_core::time::Timestamp;
 
     use super::*;

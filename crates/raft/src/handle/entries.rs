@@ -113,6 +113,12 @@ impl<F: Fold> Entries<F> {
         Ok(found)
     }
 
+    /// Entries kept decoded.
+    #[cfg(test)]
+    pub(crate) fn cached(&self) -> usize {
+        self.cache().len()
+    }
+
     fn cache(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Found<F::Event>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,6 +15,7 @@ use crate::error::ProposeError;
 use crate::fold::machine::Machine;
 use crate::fold::shared::Shared;
 use crate::member::{Leadership, Member, Members, Role};
+use crate::wal::Wal;
 
 type ServerMetrics = openraft::metrics::RaftServerMetrics<Types>;
 
@@ -46,6 +47,7 @@ pub(crate) struct Follower<F: Fold> {
     pub(crate) shared: Arc<Shared<F>>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) stopped: CancellationToken,
+    pub(crate) wal: Wal,
 }
 
 impl<F: Fold> Follower<F> {
@@ -94,11 +96,18 @@ impl<F: Fold> Follower<F> {
         let mut server = self.raft.server_metrics();
         let mut applied_term = self.shared.applied_term();
         let mut memberships = self.shared.memberships();
+        let mut broken = self.wal.fatal();
         loop {
             self.observe();
             let goes_on = tokio::select! {
                 biased;
                 () = cancel.cancelled() => false,
+                // An idle node would not notice: it appends nothing.
+                failed = broken.wait_for(Option::is_some) => {
+                    let reason = failed.ok().and_then(|reason| reason.clone());
+                    tracing::error!(reason = reason.as_deref(), "the log failed: this node stops");
+                    false
+                }
                 changed = server.changed() => changed.is_ok(),
                 changed = applied_term.changed() => changed.is_ok(),
                 changed = memberships.changed() => changed.is_ok(),

@@ -96,8 +96,7 @@ impl<F: Fold> Stored<F> {
             seconds.observe(sample.took.as_secs_f64());
             octets.inc_by(sample.octets as u64);
         }));
-        let identity =
-            Identity { cluster_id: options.cluster_id, node_id: options.node_id, epoch: options.epoch };
+        let identity = Identity { cluster_id: options.cluster_id, node_id: options.node_id, epoch: options.epoch };
         let (wal, recovered) = Wal::open(seams, &options.data.join("log"), identity, wal_options)?;
         if recovered.fresh && snapshot.is_some() {
             return Err(OpenError::Foreign(
@@ -148,21 +147,12 @@ impl<F: Fold> Log<F> {
     ) -> Result<Self, OpenError> {
         options.check()?;
         let config = Arc::new(config(&options)?);
-        let metrics =
-            LogMetrics::register(&options.registry).map_err(|error| OpenError::Options(error.to_string()))?;
+        let metrics = LogMetrics::register(&options.registry).map_err(|error| OpenError::Options(error.to_string()))?;
         let stored = Stored::open(&options, &seams, &*codec, &metrics).await?;
         let Stored { wal, snapshots, replica, committed_before } = stored;
         let log_end = wal.last_mark().map_or(0, |last| last.index);
         let pins = Arc::new(Pins::default());
-        let shared = Shared::new(
-            replica,
-            codec,
-            seams.clone(),
-            metrics,
-            Arc::clone(&pins),
-            &options,
-            committed_before,
-        );
+        let shared = Shared::new(replica, codec, seams.clone(), metrics, Arc::clone(&pins), &options, committed_before);
         let shared = Arc::new(shared);
         let tls = PeerTls::new(options.cluster_id, Arc::clone(&pins), Arc::clone(&seams.clock), identity);
         let channels = Arc::new(Channels::new(Arc::clone(&seams.net), tls, pins));
@@ -201,6 +191,7 @@ impl<F: Fold> Log<F> {
             shared: Arc::clone(&shared),
             leadership: leadership_sender,
             stopped: stopped.clone(),
+            wal: store.wal().clone(),
         };
         follower.observe();
         tokio::spawn(follower.run(cancel.clone()));
@@ -247,4 +238,3 @@ struct Parts<F: Fold> {
     snapshots: Arc<Snapshots>,
     channels: Arc<Channels>,
 }
-

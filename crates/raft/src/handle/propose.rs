@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consensus::{CommittedLeaderId, Payload, Types};
 use crate::error::ProposeError;
+use crate::fold::dedup::Key;
 use crate::fold::machine::Machine;
 use crate::fold::shared::Shared;
-use crate::fold::waiters::Key;
 use crate::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_OCTETS_MAX, LEASE_RETRY_EVERY, PROPOSE_TIMEOUT};
 use crate::member::Leadership;
 

@@ -9,6 +9,7 @@ use certwright_core::log::Fold;
 use certwright_proto::internal::v1::raft_server::RaftServer;
 use certwright_seams::net::Listener;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +18,7 @@ use tonic::transport::Server;
 
 use super::Log;
 use crate::limits::{
-    FRAME_OCTETS_MAX, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
-    WINDOW_OCTETS,
+    DRAIN_TIMEOUT, FRAME_OCTETS_MAX, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAMS_PER_CONNECTION_MAX, WINDOW_OCTETS,
 };
 use crate::peer::accept::accept_peers;
 use crate::peer::service::{PeerService, admit};
@@ -48,7 +48,7 @@ impl<F: Fold> Log<F> {
             .max_encoding_message_size(FRAME_OCTETS_MAX);
         let pins = Arc::clone(self.inner.channels.pins());
         let until = shutdown.clone();
-        Server::builder()
+        let serving = Server::builder()
             .layer(InterceptorLayer::new(move |request| admit(&pins, request)))
             .initial_stream_window_size(WINDOW_OCTETS)
             .initial_connection_window_size(WINDOW_OCTETS)
@@ -56,8 +56,16 @@ impl<F: Fold> Log<F> {
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             .add_routes(routes.add_service(service))
-            .serve_with_incoming_shutdown(ReceiverStream::new(peers), until.cancelled_owned())
-            .await
-            .map_err(io::Error::other)
+            .serve_with_incoming_shutdown(ReceiverStream::new(peers), until.cancelled_owned());
+        // Peers keep streams open for as long as they live: those are not waited for.
+        let drained = async {
+            shutdown.cancelled().await;
+            sleep(DRAIN_TIMEOUT).await;
+        };
+        tokio::select! {
+            biased;
+            served = serving => served.map_err(io::Error::other),
+            () = drained => Ok(()),
+        }
     }
 }

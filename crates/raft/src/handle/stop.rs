@@ -52,6 +52,28 @@ impl<F: Fold> Log<F> {
         client.pre_vote(crate::peer::client::envelope(&form)).await.map(drop)
     }
 
+    /// The consensus client of a connection to a peer, without the bounds that our own keeps.
+    #[cfg(test)]
+    pub(crate) fn unbounded_client(
+        &self,
+        node_id: u64,
+    ) -> certwright_proto::internal::v1::raft_client::RaftClient<tonic::transport::Channel> {
+        let channel = self.inner.channels.get(node_id, crate::peer::channels::Lane::Vote).expect("pinned");
+        certwright_proto::internal::v1::raft_client::RaftClient::new(channel)
+    }
+
+    /// What reads entries back.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> std::sync::Arc<crate::handle::entries::Entries<F>> {
+        std::sync::Arc::clone(&self.inner.entries)
+    }
+
+    /// The log store.
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> crate::consensus::store::LogStore {
+        self.inner.store.clone()
+    }
+
     /// Ends when consensus or the log has stopped, for whatever reason: the process should end too.
     pub async fn stopped(&self) {
         self.inner.stopped.cancelled().await;

@@ -14,6 +14,7 @@ use certwright_proto::internal::v1::Envelope;
 use certwright_proto::internal::v1::raft_client::RaftClient;
 use certwright_seams::{BoxFuture, Exec};
 use futures_util::stream::{self, Stream, StreamExt};
+use openraft::RaftNetworkFactory;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{NetAppend, RPCOption, RPCTypes, stream_append_sequential};
@@ -21,7 +22,6 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::RaftNetworkFactory;
 use prost::Message;
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -296,9 +296,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         };
         match sent {
             Ok(vote) => Ok(SnapshotResponse::new(vote)),
-            Err(transfer::SendError::TimedOut) => {
-                Err(self.timed_out(RPCTypes::InstallSnapshot, deadline).into())
-            }
+            Err(transfer::SendError::TimedOut) => Err(self.timed_out(RPCTypes::InstallSnapshot, deadline).into()),
             Err(transfer::SendError::Status(status)) => Err(network_error(&status).into()),
             Err(transfer::SendError::Io(error)) => Err(NetworkError::new(&error).into()),
         }

@@ -133,23 +133,17 @@ impl<F: Fold> RaftRpc for PeerService<F> {
         Ok(Response::new(Box::pin(answers)))
     }
 
-    async fn install_snapshot(
-        &self,
-        request: Request<Streaming<SnapshotChunk>>,
-    ) -> Result<Response<Envelope>, Status> {
+    async fn install_snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Envelope>, Status> {
         let peer = peer(&request)?;
         let _permit = self
             .receiving
             .try_acquire()
             .map_err(|_| Status::resource_exhausted("another snapshot is being received"))?;
-        let received = transfer::receive(
-            request.into_inner(),
-            &self.snapshots,
-            &self.exec,
-            INSTALL_SNAPSHOT_TIMEOUT,
-            |vote| same(peer, vote),
-        )
-        .await?;
+        let received =
+            transfer::receive(request.into_inner(), &self.snapshots, &self.exec, INSTALL_SNAPSHOT_TIMEOUT, |vote| {
+                same(peer, vote)
+            })
+            .await?;
         let path = received.file.path.clone();
         let snapshot = Snapshot { meta: received.meta, snapshot: received.file };
         let installed = self.raft.install_full_snapshot(received.vote, snapshot).await;
@@ -172,9 +166,9 @@ impl<F: Fold> RaftRpc for PeerService<F> {
             if from >= to_index {
                 return Ok(None);
             }
-            let frames = store.archive_frames(from, to_index, APPEND_BATCH_OCTETS_MAX).map_err(|error| {
-                Status::out_of_range(format!("entry {from} is not in the archive here: {error}"))
-            })?;
+            let frames = store
+                .archive_frames(from, to_index, APPEND_BATCH_OCTETS_MAX)
+                .map_err(|error| Status::out_of_range(format!("entry {from} is not in the archive here: {error}")))?;
             let next = frames.last().map_or(to_index, |frame| frame.index + 1);
             Ok::<_, Status>(Some((futures_util::stream::iter(frames.into_iter().map(Ok)), (store, next))))
         });

@@ -12,8 +12,8 @@ use certwright_seams::disk::File;
 use prost::Message;
 
 use super::format::{Kind, Reader, Writer};
-use crate::consensus::record::{SnapshotMetaForm, decode, encode};
 use crate::consensus::SnapshotMeta;
+use crate::consensus::record::{SnapshotMetaForm, decode, encode};
 use crate::fold::dedup::{Dedup, decode_rows};
 use crate::fold::replica::{Replica, ReplicaCut};
 
@@ -75,7 +75,7 @@ fn damaged(what: &str) -> io::Error {
 }
 
 fn header<C>(owner: Owner, cut: &ReplicaCut<C>) -> Bytes {
-    let meta = SnapshotMeta { last_log_id: cut.applied.clone(), last_membership: cut.membership.clone() };
+    let meta = SnapshotMeta { last_log_id: cut.applied, last_membership: cut.membership.clone() };
     encode(&HeaderForm {
         cluster_id: Bytes::copy_from_slice(&owner.cluster_id),
         epoch: owner.epoch,

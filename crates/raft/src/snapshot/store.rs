@@ -86,11 +86,7 @@ impl Snapshots {
     }
 
     /// Writes a cut as a new snapshot. Blocks.
-    pub(crate) fn write<F: Fold>(
-        &self,
-        codec: &dyn Codec<F>,
-        cut: &ReplicaCut<F::Cut>,
-    ) -> io::Result<SnapshotFile> {
+    pub(crate) fn write<F: Fold>(&self, codec: &dyn Codec<F>, cut: &ReplicaCut<F::Cut>) -> io::Result<SnapshotFile> {
         let (temporary, file) = self.create_temporary()?;
         let octets = content::write(&*file, self.owner, codec, cut)?;
         drop(file);

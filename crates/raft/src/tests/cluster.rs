@@ -100,16 +100,9 @@ impl Node {
         assert!(self.running.is_none(), "node {} runs", self.member.node_id);
         let seams = Seams::system();
         let options = self.options();
-        let log = Log::open(
-            options,
-            seams,
-            codec(),
-            Arc::new(ToyProjector),
-            projection,
-            Arc::clone(&self.identity),
-        )
-        .await
-        .unwrap();
+        let log = Log::open(options, seams, codec(), Arc::new(ToyProjector), projection, Arc::clone(&self.identity))
+            .await
+            .unwrap();
         let listener = listen(&self.member.address).await;
         let shutdown = CancellationToken::new();
         let (serving, until) = (log.clone(), shutdown.clone());
@@ -224,8 +217,12 @@ impl Cluster {
         for node in self.nodes.iter().filter(|node| node.runs()) {
             node.log().wait_applied(index, PATIENCE).await.unwrap();
         }
-        let states: Vec<Toy> =
-            self.nodes.iter().filter(|node| node.runs()).map(|node| node.log().read(|view| view.state.clone())).collect();
+        let states: Vec<Toy> = self
+            .nodes
+            .iter()
+            .filter(|node| node.runs())
+            .map(|node| node.log().read(|view| view.state.clone()))
+            .collect();
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "{states:?}");
     }
 }

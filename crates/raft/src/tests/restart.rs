@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use certwright_core::log::{Append, Position, StreamId};
-use certwright_seams::{Disk, Seams};
 use certwright_seams::sim::SimDisk;
+use certwright_seams::{Disk, Seams};
 
 use super::cluster::{CLUSTER, Cluster, Node, PATIENCE, eventually, identity};
 use crate::fold::toy::{Toy, ToyProjector, codec, say};
@@ -148,8 +148,10 @@ async fn a_projection_in_sled_is_kept_and_rebuilt_on_any_doubt() {
     node.kill().await;
     drop(log);
     // Damaged beyond opening.
-    std::fs::write(path.join("db"), b"no database").unwrap();
-    std::fs::write(path.join("conf"), b"no configuration").unwrap();
+    let disk = Seams::system().disk;
+    for (name, octets) in [("db", b"no database".as_slice()), ("conf", b"no configuration")] {
+        disk.write_atomic(&path.join(name), octets, 0o600).unwrap();
+    }
     let log = node.start_with(open(&path)).await.clone();
     eventually("rebuilt projection", async || (log.lookup(b"w/word") == Some(said.clone())).then_some(())).await;
 }

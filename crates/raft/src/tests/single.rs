@@ -50,10 +50,7 @@ async fn concurrent_proposals_share_entries() {
 async fn a_repeat_is_answered_from_the_table_and_a_reused_id_refused() {
     let (_cluster, log) = one().await;
     let first = log.propose(say(1, "loose", None, "word")).await.unwrap();
-    assert_eq!(
-        log.propose(say(1, "loose", None, "word")).await,
-        Err(ProposeError::Repeated(first.position))
-    );
+    assert_eq!(log.propose(say(1, "loose", None, "word")).await, Err(ProposeError::Repeated(first.position)));
     assert_eq!(log.propose(say(1, "loose", None, "other")).await, Err(ProposeError::ReusedId));
     let twice = futures_util::future::join(
         log.propose(say(2, "loose", None, "both")),
@@ -67,9 +64,11 @@ async fn a_repeat_is_answered_from_the_table_and_a_reused_id_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_one_octet_too_large_is_refused() {
     let (_cluster, log) = one().await;
-    let overhead = certwright_proto::storage::EntryBuilder::new().octets_with(
-        &certwright_proto::storage::encode_transaction(&*crate::fold::toy::codec(), &say(1, "a", None, &"x".repeat(200_000))),
-    ) - 200_000;
+    let overhead =
+        certwright_proto::storage::EntryBuilder::new().octets_with(&certwright_proto::storage::encode_transaction(
+            &*crate::fold::toy::codec(),
+            &say(1, "a", None, &"x".repeat(200_000)),
+        )) - 200_000;
     let fits = "x".repeat(ENTRY_OCTETS_MAX - overhead);
     log.propose(say(1, "a", None, &fits)).await.unwrap();
     assert_eq!(log.propose(say(2, "a", None, &(fits + "x"))).await, Err(ProposeError::TooLarge));

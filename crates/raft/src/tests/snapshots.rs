@@ -1,6 +1,7 @@
 //! Snapshots: cut by volume, installed by those who are far behind, verified before use.
 
 use certwright_core::log::Position;
+use certwright_seams::Seams;
 
 use super::cluster::{Cluster, PATIENCE, eventually, say_somewhere};
 use crate::fold::toy::say;
@@ -23,7 +24,8 @@ async fn cutting(voters: u64) -> Cluster {
 
 fn snapshots(cluster: &Cluster, place: usize) -> Vec<std::path::PathBuf> {
     let directory = cluster.nodes[place].data().join("snapshots");
-    let mut found: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let names = Seams::system().disk.list(&directory).unwrap();
+    let mut found: Vec<_> = names.into_iter().map(|name| directory.join(name)).collect();
     found.retain(|path| path.extension().is_some_and(|extension| extension == "snapshot"));
     found.sort();
     found
@@ -58,9 +60,7 @@ async fn snapshots_are_cut_by_volume_and_two_are_kept() {
     let mut watch = log.watch(Position::START).unwrap();
     let mut told = 0;
     while told < words {
-        if let Some(WatchItem::Transaction { .. }) =
-            tokio::time::timeout(PATIENCE, watch.next()).await.unwrap()
-        {
+        if let Some(WatchItem::Transaction { .. }) = tokio::time::timeout(PATIENCE, watch.next()).await.unwrap() {
             told += 1;
         }
     }
@@ -78,10 +78,11 @@ async fn a_damaged_snapshot_is_set_aside_and_the_one_before_it_used() {
     let before = cluster.nodes[0].log().read(|view| view.state.clone());
     cluster.nodes[0].kill().await;
     let newest = snapshots(&cluster, 0).pop().unwrap();
-    let mut octets = std::fs::read(&newest).unwrap();
+    let disk = Seams::system().disk;
+    let mut octets = disk.read(&newest, 1 << 30).unwrap();
     let middle = octets.len() / 2;
     octets[middle] ^= 1;
-    std::fs::write(&newest, octets).unwrap();
+    disk.write_atomic(&newest, &octets, 0o600).unwrap();
     let log = cluster.nodes[0].start().await;
     assert_eq!(log.read(|view| view.state.clone()), before);
     assert!(newest.with_extension("damaged").exists());

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use certwright_seams::Seams;
 use certwright_seams::sim::SimDisk;
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::{LogState, StorageError};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
+use openraft::{LogState, StorageError};
 
 use super::cluster::CLUSTER;
 use crate::LogOptions;
@@ -91,7 +91,8 @@ impl StoreBuilder<Types, Filled, Machine<Toy>, ()> for Builder {
     async fn build(&self) -> Result<((), Filled, Machine<Toy>), StorageError<Types>> {
         let number = self.0.fetch_add(1, Ordering::Relaxed);
         let seams = Seams { disk: Arc::new(self.1.boot()), ..Seams::system() };
-        let options = LogOptions { strict: true, ..LogOptions::new(PathBuf::from(format!("/data-{number}")), CLUSTER, 1, 1) };
+        let options =
+            LogOptions { strict: true, ..LogOptions::new(PathBuf::from(format!("/data-{number}")), CLUSTER, 1, 1) };
         let identity = Identity { cluster_id: CLUSTER, node_id: 1, epoch: 1 };
         let wal_options = WalOptions::new(4 * 1024 * 1024);
         let (wal, _) = Wal::open(&seams, &options.data.join("log"), identity, wal_options).map_err(storage)?;

@@ -45,7 +45,8 @@ async fn only_pinned_keys_of_this_cluster_are_heard() {
     let peer = |node_id, spki_hash| Member { node_id, address: "127.0.0.1:1".into(), spki_hash };
     cluster.nodes[0].log().trust(vec![peer(2, friend_hash), peer(4, foreign_hash)]);
     dial(&target, CLUSTER, friend.clone()).await.expect("a pinned key, though its certificate expired long ago");
-    for (who, key) in [("another key", other_key), ("an unknown node", other_node), ("another cluster", other_cluster)] {
+    for (who, key) in [("another key", other_key), ("an unknown node", other_node), ("another cluster", other_cluster)]
+    {
         assert!(dial(&target, CLUSTER, key).await.is_err(), "{who} was heard");
     }
     assert_eq!(cluster.nodes[0].metric("certwright_raft_handshakes_failed_total"), 3.0);

@@ -1,1 +1,158 @@
-//! tests
+//! Snapshot files: golden octets, round trips, damage, strangers.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use certwright_core::log::Position;
+use certwright_seams::disk::{Disk, Open};
+use certwright_seams::sim::SimDisk;
+
+use super::*;
+use crate::consensus::{Entry, EntryPayload, LogId, Payload, log_id};
+use crate::fold::toy::{Toy, codec, say};
+use crate::limits::SNAPSHOT_CHUNK_OCTETS_MAX;
+use crate::snapshot::format::VERSION;
+use crate::snapshot::{SnapshotFile, Snapshots};
+
+const OWNER: Owner = Owner { cluster_id: [0xc1; 16], epoch: 4 };
+
+fn replica() -> Replica<Toy> {
+    let mut replica = Replica::genesis(&OWNER.cluster_id);
+    replica.apply(&Entry { log_id: log_id(0, 0), payload: EntryPayload::Blank }, None);
+    for (index, transaction) in [say(1, "a", Some(0), "one"), say(2, "loose", None, "two")].into_iter().enumerate() {
+        let mut builder = certwright_proto::storage::EntryBuilder::new();
+        builder.push(&certwright_proto::storage::encode_transaction(&*codec(), &transaction));
+        let payload = builder.finish(Timestamp::from_millis(1000 + index as u64));
+        let decoded = certwright_proto::storage::decode_entry(&*codec(), payload.clone()).unwrap();
+        let entry = Entry { log_id: log_id(1, 1 + index as u64), payload: EntryPayload::Normal(Payload(payload)) };
+        replica.apply(&entry, Some(decoded));
+    }
+    replica
+}
+
+struct Files {
+    disk: SimDisk,
+}
+
+impl Files {
+    fn new() -> Self {
+        Self { disk: SimDisk::new(1) }
+    }
+
+    fn write(&self, replica: &Replica<Toy>) -> Vec<u8> {
+        let path = Path::new("/snapshot");
+        let file = self.disk.open(path, Open::Create(0o600)).unwrap();
+        file.set_len(0).unwrap();
+        write(&*file, OWNER, &*codec(), &replica.cut()).unwrap();
+        self.disk.read(path, 1 << 20).unwrap()
+    }
+
+    fn read(&self, octets: &[u8], owner: Owner) -> io::Result<Replica<Toy>> {
+        let file = self.disk.open(Path::new("/copy"), Open::Create(0o600)).unwrap();
+        file.set_len(0).unwrap();
+        file.write_at(0, octets).unwrap();
+        read(&*file, owner, &*codec())
+    }
+}
+
+#[test]
+fn a_replica_comes_back_as_it_was_cut() {
+    let files = Files::new();
+    let (replica, octets) = (replica(), files.write(&replica()));
+    let back = files.read(&octets, OWNER).unwrap();
+    assert_eq!(back.state, replica.state);
+    assert_eq!((back.applied, back.position, back.at), (replica.applied, replica.position, replica.at));
+    assert_eq!((back.chain, back.membership), (replica.chain, replica.membership));
+    assert_eq!((back.removed, back.refused), (replica.removed, replica.refused));
+    assert_eq!(back.dedup.find("system", say(2, "", None, "").request_id).unwrap().1, replica.position);
+}
+
+#[test]
+fn golden_file() {
+    let octets = Files::new().write(&replica());
+    let text = hex::encode(&octets);
+    assert_eq!(&text[..24], "43575254534e500a00000001", "magic and version");
+    assert_eq!(u32::from_be_bytes(octets[8..12].try_into().unwrap()), VERSION);
+    let header = [
+        "01",   // version octet
+        "0a10", // cluster
+        &"c1".repeat(16),
+        "1004",                     // epoch
+        "1a0a0a040801100212021200", // covers 1.2; no membership yet
+        "2220",                     // chain
+        &hex::encode(replica().chain),
+        "28e907",   // at
+        "32020802", // position
+    ]
+    .concat();
+    let data = &octets[12 + 9..];
+    assert_eq!(octets[12], 1, "the header comes first");
+    let length = u32::from_be_bytes(octets[13..17].try_into().unwrap()) as usize;
+    assert_eq!(hex::encode(&data[..length]), header);
+    assert_eq!(octets[octets.len() - 41], 4, "the footer comes last");
+}
+
+#[test]
+fn every_flipped_octet_and_every_cut_is_noticed() {
+    let files = Files::new();
+    let octets = files.write(&replica());
+    for place in 0..octets.len() {
+        let mut damaged = octets.clone();
+        damaged[place] ^= 0x40;
+        assert!(files.read(&damaged, OWNER).is_err(), "octet {place}");
+        assert!(files.read(&octets[..place], OWNER).is_err(), "cut at {place}");
+    }
+    let longer = [octets.as_slice(), b"x"].concat();
+    assert!(files.read(&longer, OWNER).is_err(), "something follows");
+}
+
+#[test]
+fn snapshots_of_another_cluster_or_epoch_are_refused() {
+    let files = Files::new();
+    let octets = files.write(&replica());
+    for owner in [Owner { epoch: 5, ..OWNER }, Owner { cluster_id: [0; 16], ..OWNER }] {
+        assert_eq!(files.read(&octets, owner).err().unwrap().kind(), io::ErrorKind::InvalidData);
+    }
+}
+
+#[test]
+fn a_chunk_one_octet_too_large_is_refused() {
+    let disk = SimDisk::new(1);
+    let file = disk.open(Path::new("/snapshot"), Open::Create(0o600)).unwrap();
+    let mut writer = Writer::new(&*file);
+    writer.frame(Kind::State, &vec![0; SNAPSHOT_CHUNK_OCTETS_MAX]).unwrap();
+    assert!(writer.frame(Kind::State, &vec![0; SNAPSHOT_CHUNK_OCTETS_MAX + 1]).is_err());
+}
+
+#[test]
+fn unfinished_files_are_removed_and_the_newest_two_kept() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1).boot());
+    let open = || Snapshots::open(Arc::clone(&disk), "/data/snapshots".into(), OWNER).unwrap();
+    let snapshots = open();
+    snapshots.create_temporary().unwrap();
+    let mut replica = replica();
+    let mut written = Vec::new();
+    for index in 3..6 {
+        replica.apply(&Entry { log_id: log_id(1, index), payload: EntryPayload::Blank }, None);
+        written.push(snapshots.write::<Toy>(&*codec(), &replica.cut()).unwrap());
+    }
+    let names = || disk.list(Path::new("/data/snapshots")).unwrap().len();
+    assert_eq!(names(), 3, "two and what is unfinished");
+    let snapshots = open();
+    assert_eq!(names(), 2);
+    let (meta, file) = snapshots.newest().unwrap().unwrap();
+    assert_eq!((meta.last_log_id.as_ref().map(LogId::index), &file), (Some(5), &written[2]));
+    assert_eq!(snapshots.verify(&file).unwrap(), meta);
+    assert_eq!(snapshots.recover::<Toy>(&*codec()).unwrap().unwrap().index(), 5);
+    assert!(snapshots.verify(&SnapshotFile { path: "/data/snapshots/none".into(), octets: 0 }).is_err());
+}
+
+#[test]
+fn digests_differ_when_states_do() {
+    let (one, mut other) = (replica(), replica());
+    assert_eq!(digest(&*codec(), &one.state.cut()), digest(&*codec(), &other.state.cut()));
+    other.state.loose.push("three".into());
+    assert_ne!(digest(&*codec(), &one.state.cut()), digest(&*codec(), &other.state.cut()));
+    assert_eq!(one.position, Position { index: 2, ordinal: 0 });
+}
