@@ -261,10 +261,7 @@ impl Agent {
     }
 
     fn now(&self) -> Now {
-        Now {
-            wall: Timestamp::from_millis(self.seams.clock.wall_millis()),
-            monotonic: self.seams.clock.monotonic(),
-        }
+        Now { wall: Timestamp::from_millis(self.seams.clock.wall_millis()), monotonic: self.seams.clock.monotonic() }
     }
 }
 

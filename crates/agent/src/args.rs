@@ -33,8 +33,10 @@ const TOKEN_OCTETS_MAX: u64 = 4096;
 /// Keeps private keys where they are used and certificates where they are served.
 #[derive(Parser, Debug)]
 #[command(name = "certwright-agent", version)]
-#[command(after_help = "Examples:\n  certwright-agent --join cp-1:7443 --token @agent.token --name edge-7 --label region=eu\n  \
-                        certwright-agent --context /etc/certwright/agent.context --state /var/lib/certwright-agent")]
+#[command(
+    after_help = "Examples:\n  certwright-agent --join cp-1:7443 --token @agent.token --name edge-7 --label region=eu\n  \
+                        certwright-agent --context /etc/certwright/agent.context --state /var/lib/certwright-agent"
+)]
 pub struct AgentArgs {
     /// Context file: who this agent is and where its servers are; a join writes it
     #[arg(long, value_name = "FILE", env = "CERTWRIGHT_CONTEXT", default_value = "/etc/certwright/agent.context")]
@@ -82,9 +84,11 @@ impl Failed {
         match self {
             Self::Usage(_) => (Exit::Usage, "USAGE", "see --help"),
             Self::Join(error) => (Exit::of(error.reason()), error.reason().code(), error.reason().fix()),
-            Self::Context(_) | Self::Agent(AgentError::Context(_) | AgentError::Connect(_)) => {
-                (Exit::Denied, "CONTEXT", "join with --join HOST:PORT --token @FILE --name NAME, or name a context with --context")
-            }
+            Self::Context(_) | Self::Agent(AgentError::Context(_) | AgentError::Connect(_)) => (
+                Exit::Denied,
+                "CONTEXT",
+                "join with --join HOST:PORT --token @FILE --name NAME, or name a context with --context",
+            ),
             Self::Agent(AgentError::Store(_)) => {
                 (Exit::Failed, Reason::StorageFailed.code(), "name a writable directory of its own with --state")
             }
@@ -220,7 +224,8 @@ mod tests {
     fn a_join_needs_a_token() {
         let parse = |words: &[&str]| AgentArgs::try_parse_from(std::iter::once("x").chain(words.iter().copied()));
         assert!(parse(&["--join", "a:1"]).is_err());
-        let args = parse(&["--join", "a:1", "--token", "@t", "--name", "edge", "--label", "a=b", "--label", "c=d"]).unwrap();
+        let args =
+            parse(&["--join", "a:1", "--token", "@t", "--name", "edge", "--label", "a=b", "--label", "c=d"]).unwrap();
         assert_eq!((args.name.as_str(), args.labels.len()), ("edge", 2));
         assert_eq!(parse(&["--stop-at", "switched"]).unwrap().stop_at, Some(WriteStep::Switched));
         assert!(parse(&["--stop-at", "never"]).is_err());

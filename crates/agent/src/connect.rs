@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use certwright_core::ids::ClusterId;
 use certwright_seams::Seams;
 use certwright_seams::net::BoxStream;
@@ -52,7 +53,7 @@ pub enum ConnectError {
 /// Connects to any server of one cluster. Cheap to clone; all clones share the identity.
 #[derive(Clone)]
 pub struct Connector {
-    servers: Arc<[String]>,
+    servers: Arc<ArcSwap<Vec<String>>>,
     tls: TlsConnector,
     identity: Arc<IdentitySource>,
     seams: Seams,
@@ -86,21 +87,27 @@ impl Connector {
     ) -> Result<Self, ConnectError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = NodeVerifier::new(root, cluster_id, identity.clone(), provider.clone());
-        let mut config = ClientConfig::builder_with_details(provider, certwright_seams::clock::TlsTime::shared(seams.clock.clone()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| ConnectError::Context(error.to_string()))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(identity.clone());
+        let mut config =
+            ClientConfig::builder_with_details(provider, certwright_seams::clock::TlsTime::shared(seams.clock.clone()))
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .map_err(|error| ConnectError::Context(error.to_string()))?
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_client_cert_resolver(identity.clone());
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.resumption = rustls::client::Resumption::disabled();
         let tls = TlsConnector::from(Arc::new(config));
-        Ok(Self { servers: servers.into(), tls, identity, seams: seams.clone() })
+        Ok(Self { servers: Arc::new(ArcSwap::from_pointee(servers)), tls, identity, seams: seams.clone() })
     }
 
     /// The servers known.
-    pub fn servers(&self) -> &[String] {
-        &self.servers
+    pub fn servers(&self) -> Arc<Vec<String>> {
+        self.servers.load_full()
+    }
+
+    /// Connects to these from now on; all clones do.
+    pub fn set_servers(&self, servers: Vec<String>) {
+        self.servers.store(Arc::new(servers));
     }
 
     /// The identity presented; replace it there and the next connection presents the new one.
@@ -116,14 +123,11 @@ impl Connector {
             let (connector, address) = (connector.clone(), address.clone());
             async move { connector.dial(&address).await.map(TokioIo::new) }
         };
-        endpoint()
-            .connect_with_connector(tower::service_fn(connect))
-            .await
-            .map_err(|error| {
-                let (text, untrusted) = causes(&error);
-                let text = format!("{server}: {text}");
-                if untrusted { ConnectError::Untrusted(text) } else { ConnectError::Unreachable(text) }
-            })
+        endpoint().connect_with_connector(tower::service_fn(connect)).await.map_err(|error| {
+            let (text, untrusted) = causes(&error);
+            let text = format!("{server}: {text}");
+            if untrusted { ConnectError::Untrusted(text) } else { ConnectError::Unreachable(text) }
+        })
     }
 
     /// Connects to any server, in random order; returns the channel and the server's address.
@@ -186,7 +190,7 @@ impl Connector {
 
     /// The servers in random order, `avoid` last.
     fn shuffled(&self, avoid: Option<&str>) -> Vec<String> {
-        let mut servers: Vec<String> = self.servers.to_vec();
+        let mut servers: Vec<String> = self.servers().to_vec();
         for place in (1..servers.len()).rev() {
             servers.swap(place, backoff::below(&*self.seams.entropy, place as u64 + 1) as usize);
         }

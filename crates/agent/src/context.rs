@@ -92,7 +92,8 @@ impl Context {
     pub fn parse(octets: &[u8]) -> Result<Self, String> {
         // serde_json's messages quote at most a field's name or type, never the text around it.
         let file: File<'_> = serde_json::from_slice(octets).map_err(|error| format!("not a context: {error}"))?;
-        let cluster_id = certwright_proto::identity::parse_cluster_id(&file.cluster_id).ok_or("cluster_id is not 32 hexadecimal digits")?;
+        let cluster_id = certwright_proto::identity::parse_cluster_id(&file.cluster_id)
+            .ok_or("cluster_id is not 32 hexadecimal digits")?;
         let actor = Actor::parse(&file.name).ok_or("name is neither administrator/NAME nor agent/NAME")?;
         if file.servers.is_empty() {
             return Err("servers is empty".to_string());

@@ -4,8 +4,8 @@
 
 use certwright_core::ids::{Actor, AgentName};
 use certwright_core::spec::{KeyAlgorithm, KeyEncoding, Labels};
+use certwright_core::x509::{Names, inspect::inspect, key::sha256, pem};
 use certwright_core::{Reason, Rejection};
-use certwright_core::x509::{inspect::inspect, key::sha256, Names, pem};
 use certwright_custody::{CustodyError, LeafKey};
 use certwright_proto::join_token::{self, JoinRole};
 use certwright_proto::v1::join_client::JoinClient;
@@ -70,7 +70,8 @@ pub async fn join(server: &str, token: &str, name: &str, labels: &Labels, seams:
         csr: key.request(&names)?.into(),
         cluster_id: token.cluster_id.to_string(),
     };
-    let answer = JoinClient::new(channel).join_agent(request).await.map_err(|status| JoinError::Status(Box::new(status)))?;
+    let answer =
+        JoinClient::new(channel).join_agent(request).await.map_err(|status| JoinError::Status(Box::new(status)))?;
     context_of(answer.into_inner(), &token, &key, server).map_err(JoinError::Answer)
 }
 
@@ -92,7 +93,8 @@ fn context_of(
     if cluster_id != token.cluster_id {
         return Err("the certificate names another cluster".to_string());
     }
-    let root = answer.chain.iter().find(|der| sha256(der) == token.ca_hash).ok_or("the token's root is not in the chain")?;
+    let root =
+        answer.chain.iter().find(|der| sha256(der) == token.ca_hash).ok_or("the token's root is not in the chain")?;
     let intermediates = answer.chain.iter().filter(|der| *der != root).map(|der| pem::certificate(der));
     Ok(Context {
         cluster_id,

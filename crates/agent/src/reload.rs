@@ -36,8 +36,12 @@ pub enum Ended {
 /// Runs commands and sends signals; processes in production, a recorder in simulation.
 pub trait Hooks: Send + Sync + 'static {
     /// Runs `argv` without a shell, with these variables added to the environment.
-    fn run<'a>(&'a self, argv: &'a [String], variables: &'a [(String, String)], timeout: Duration)
-    -> BoxFuture<'a, Ended>;
+    fn run<'a>(
+        &'a self,
+        argv: &'a [String],
+        variables: &'a [(String, String)],
+        timeout: Duration,
+    ) -> BoxFuture<'a, Ended>;
 
     /// Sends a signal (`HUP`, `USR1`, `USR2`, `TERM`, `INT`) to a process; an error says why not.
     fn signal(&self, process_id: i32, signal: &str) -> Result<(), String>;

@@ -40,7 +40,8 @@ pub struct Served {
 pub async fn probe(seams: &Seams, address: &str, server_name: &str) -> io::Result<Served> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     let name = if server_name.is_empty() { host } else { server_name };
-    let name = ServerName::try_from(name.to_string()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let name =
+        ServerName::try_from(name.to_string()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let connector = TlsConnector::from(Arc::new(config(seams).map_err(io::Error::other)?));
     let handshake = async {
         let stream = seams.net.connect(address).await?;
@@ -68,9 +69,7 @@ pub async fn check(seams: &Seams, check: &ServedCheck, serial: &str) -> Result<(
                 FailureReason::ServedMismatch,
                 format_args!("{} serves {}, not {serial}", check.address, served.serial),
             ),
-            Err(error) => {
-                Failure::new(FailureReason::ServedUnreachable, format_args!("{}: {error}", check.address))
-            }
+            Err(error) => Failure::new(FailureReason::ServedUnreachable, format_args!("{}: {error}", check.address)),
         };
         if seams.clock.monotonic().saturating_sub(start) + wait > SERVED_WITHIN {
             return Err(failure);

@@ -172,4 +172,3 @@ pub fn start(connector: Connector, greeting: Greeting, seams: Seams) -> mpsc::Re
     tokio::spawn(keep(connector, greeting, events, seams));
     receiver
 }
-

@@ -29,8 +29,7 @@ pub enum FileKind {
 
 impl FileKind {
     /// Every file, in the order of writing.
-    pub const ALL: [Self; 6] =
-        [Self::Certificate, Self::Chain, Self::Fullchain, Self::Key, Self::Combined, Self::Root];
+    pub const ALL: [Self; 6] = [Self::Certificate, Self::Chain, Self::Fullchain, Self::Key, Self::Combined, Self::Root];
 
     /// Its standard name.
     pub const fn name(self) -> &'static str {
@@ -73,7 +72,13 @@ pub struct Bundle {
 
 impl Bundle {
     /// Encodes a verified pair: DER of the certificate, of the intermediates and of the root, PEM of the key.
-    pub fn new(version: Version, certificate: &[u8], intermediates: &[impl AsRef<[u8]>], root: &[u8], key_pem: &str) -> Self {
+    pub fn new(
+        version: Version,
+        certificate: &[u8],
+        intermediates: &[impl AsRef<[u8]>],
+        root: &[u8],
+        key_pem: &str,
+    ) -> Self {
         let certificate = pem::certificate(certificate);
         let chain: String = intermediates.iter().map(|der| pem::certificate(der.as_ref())).collect();
         let fullchain = format!("{certificate}{chain}");

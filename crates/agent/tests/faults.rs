@@ -16,6 +16,8 @@ mod disk;
 mod estate;
 #[path = "faults/hooks.rs"]
 mod hooks;
+#[path = "faults/joining.rs"]
+mod joining;
 #[path = "faults/kills.rs"]
 mod kills;
 #[path = "faults/memory.rs"]

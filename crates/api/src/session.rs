@@ -50,8 +50,8 @@ pub(crate) async fn open(
 ) -> Result<Response<ReceiverStream<Result<ServerMessage, Status>>>, Status> {
     let caller = auth::caller(&request)?;
     let Actor::Agent(agent) = caller.actor.clone() else {
-        let somebody = AgentName::parse("-").or_else(|_| AgentName::parse("agent")).map_err(refuse::status)?;
-        auth::allow(&caller, Action::Session, &Resource::Agent(somebody))?;
+        // Strangers are told to say who they are, everybody else that this is not theirs.
+        auth::allow(&caller, Action::Session, &Resource::Agents)?;
         return Err(refuse::status(Rejection::new(Reason::PermissionDenied, "sessions are for agents")));
     };
     auth::allow(&caller, Action::Session, &Resource::Agent(agent.clone()))?;
@@ -127,6 +127,7 @@ impl Session {
             complete: after.is_none(),
             server: self.doors.name.to_string(),
             clock: Some(now(&self.doors)),
+            servers: self.servers(),
         };
         self.send(Down::Welcome(welcome), String::new()).await.map_err(|Over| None)?;
         Ok(after)
@@ -164,6 +165,14 @@ impl Session {
             }
             tokio::time::sleep(SCOPE_PAUSE).await;
         }
+    }
+
+    /// Where agents connect, for every server that is a member.
+    fn servers(&self) -> Vec<String> {
+        self.doors.log.read(|view| {
+            let nodes = view.state.cluster.nodes.values().filter(|node| !node.removed);
+            nodes.map(|node| node.record.api_address.clone()).filter(|address| !address.is_empty()).collect()
+        })
     }
 
     async fn drain(&self) -> Result<(), Over> {

@@ -1,4 +1,4 @@
-//! The agent's own identity: renewed over the session when half of its life is over, taken into use without a restart.
+//! The agent's own context: its servers as they name themselves, and its identity, renewed over the session when half of its life is over, taken into use without a restart.
 //!
 //! It refuses an identity that is not for its key or names another, and to ask again and again. The key stays the same:
 //! servers know an agent by its newest key, and a reply lost after a new key was committed would lock the agent out.
@@ -22,6 +22,9 @@ use crate::plan::Now;
 
 /// Between two attempts; also what a lost answer costs.
 const ATTEMPT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Servers of one cluster that are remembered.
+const SERVERS_MAX: usize = 64;
 
 /// Keeps the identity young.
 pub(super) struct IdentityKeeper {
@@ -137,13 +140,36 @@ impl IdentityKeeper {
             key_pem: self.context.key_pem.clone(),
         };
         // Durable before it is used: a restart must not fall back to one that is about to end.
-        let (octets, path, disk): (Zeroizing<Vec<u8>>, _, _) = (next.format(), self.path.clone(), seams.disk.clone());
-        compute(&*seams.exec, "files", move || disk.write_atomic(&path, &octets, 0o600))
-            .await
-            .map_err(|error| format!("{}: {error}", self.path.display()))?;
+        self.save(&next, seams).await?;
         self.source.replace(&next)?;
         self.context = next;
         self.not_before_next = now.monotonic;
         Ok(certificate.not_after)
+    }
+
+    /// The servers named themselves: returns whom to connect to from now on, when that is news. The one that this
+    /// session goes to stays among them: it is known to work from here, whatever the servers think they are called.
+    pub(super) async fn on_servers(&mut self, named: &[String], seams: &Seams) -> Option<Vec<String>> {
+        let mut servers: Vec<String> = named.iter().take(SERVERS_MAX).cloned().collect();
+        if !servers.contains(&self.server) {
+            servers.push(self.server.clone());
+        }
+        servers.sort();
+        if named.is_empty() || servers == self.context.servers {
+            return None;
+        }
+        self.context.servers = servers.clone();
+        if let Err(cause) = self.save(&self.context, seams).await {
+            tracing::error!(cause, "the servers cannot be remembered");
+        }
+        Some(servers)
+    }
+
+    async fn save(&self, context: &Context, seams: &Seams) -> Result<(), String> {
+        let (octets, path, disk): (Zeroizing<Vec<u8>>, _, _) =
+            (context.format(), self.path.clone(), seams.disk.clone());
+        compute(&*seams.exec, "files", move || disk.write_atomic(&path, &octets, 0o600))
+            .await
+            .map_err(|error| format!("{}: {error}", self.path.display()))
     }
 }

@@ -54,12 +54,8 @@ impl Outbox {
             }
             None => self.forgive(delivered.instance, delivered.target.as_ref()),
         }
-        let pending = Pending {
-            certificate: certificate.clone(),
-            delivered,
-            traceparent: traceparent.to_string(),
-            id: None,
-        };
+        let pending =
+            Pending { certificate: certificate.clone(), delivered, traceparent: traceparent.to_string(), id: None };
         let replaced = self.reports.insert(key.clone(), pending);
         match replaced.map(|replaced| replaced.id) {
             // Its acknowledgement would now be about something else.

@@ -80,7 +80,11 @@ impl Agent {
                 entry.delivering = false;
                 // What came meanwhile goes on at once; what is left to do about the same waits for the next tick.
                 let moved = entry.issued_generation() != generation;
-                if moved { self.ready.insert(instance) } else { self.unsettled.insert(instance) };
+                if moved {
+                    self.ready.insert(instance)
+                } else {
+                    self.unsettled.insert(instance)
+                };
             }
             Finished::Chore => {}
         }

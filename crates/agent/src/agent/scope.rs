@@ -21,7 +21,7 @@ impl Agent {
     /// One message of the session.
     pub(super) async fn on_message(&mut self, message: ServerMessage) {
         match message.kind {
-            Some(Kind::Welcome(welcome)) => self.on_welcome(&welcome),
+            Some(Kind::Welcome(welcome)) => self.on_welcome(&welcome).await,
             Some(Kind::Assignment(assignment)) => self.on_assignment(assignment, message.traceparent).await,
             Some(Kind::Gone(gone)) => {
                 if let Some(instance) = InstanceId::parse(&gone.instance) {
@@ -40,7 +40,7 @@ impl Agent {
         }
     }
 
-    fn on_welcome(&mut self, welcome: &Welcome) {
+    async fn on_welcome(&mut self, welcome: &Welcome) {
         self.welcomed = true;
         self.complete = welcome.complete.then(BTreeSet::new);
         let clock = welcome.clock.as_ref().and_then(|clock| values::moment_from_message("clock", clock).ok());
@@ -55,6 +55,9 @@ impl Agent {
             first
         });
         self.ready.extend(std::mem::take(&mut self.unsettled));
+        if let Some(servers) = self.identity.on_servers(&welcome.servers, &self.seams).await {
+            self.connector.set_servers(servers);
+        }
     }
 
     async fn on_assignment(&mut self, assignment: Assignment, traceparent: String) {
@@ -110,9 +113,8 @@ impl Agent {
     /// Directories that the instance's targets no longer name are free for others.
     fn release_claims(&mut self, instance: InstanceId) {
         let Some(entry) = self.entries.get(&instance) else { return };
-        let named = |directory: &String| {
-            entry.wish.targets.iter().any(|target| target.directory.as_ref() == Some(directory))
-        };
+        let named =
+            |directory: &String| entry.wish.targets.iter().any(|target| target.directory.as_ref() == Some(directory));
         self.claims.retain(|directory, (holder, _)| *holder != instance || named(directory));
     }
 

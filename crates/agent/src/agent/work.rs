@@ -88,8 +88,7 @@ impl Worker {
     pub(super) async fn request(self: Arc<Self>, instance: InstanceId, generation: u64) -> Finished {
         let worker = self.clone();
         let _permit = self.disk.acquire().await;
-        let outcome =
-            compute(&*self.seams.exec, "keys", move || worker.make_request(instance, generation)).await;
+        let outcome = compute(&*self.seams.exec, "keys", move || worker.make_request(instance, generation)).await;
         Finished::Request { instance, generation, outcome }
     }
 

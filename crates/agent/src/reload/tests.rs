@@ -79,7 +79,11 @@ async fn pid_files_hold_one_positive_number() {
         Seams::system().disk.write_atomic(&path, held.as_bytes(), 0o600).unwrap();
         let action = ReloadAction::Signal { signal: "HUP".into(), pid_file: path.display().to_string() };
         let (outcome, told) = reload(action, "", &[]).await;
-        assert_eq!((outcome.is_ok(), told), (!asked.is_empty(), asked.iter().map(|text| text.to_string()).collect()), "{held:?}");
+        assert_eq!(
+            (outcome.is_ok(), told),
+            (!asked.is_empty(), asked.iter().map(|text| text.to_string()).collect()),
+            "{held:?}"
+        );
     }
 }
 
@@ -101,7 +105,8 @@ async fn processes_end_as_they_end() {
 
 #[tokio::test]
 async fn a_daemon_that_holds_the_output_open_is_not_waited_for() {
-    let ended = tokio::time::timeout(Duration::from_secs(10), process("sleep 11 & echo started", Duration::from_secs(9)));
+    let ended =
+        tokio::time::timeout(Duration::from_secs(10), process("sleep 11 & echo started", Duration::from_secs(9)));
     assert_eq!(ended.await.expect("in time"), Ended::Exit(Some(0), "started\n".into()));
 }
 

@@ -239,7 +239,8 @@ fn visible(sink: &FilesSink, kind: FileKind) -> &str {
 /// Refuses names that would leave the directory, hide among our own, or stand for two files.
 fn check_names(sink: &FilesSink) -> Result<(), Failure> {
     let refuse = |message: String| Err(Failure::new(FailureReason::TargetFailed, message));
-    if let Some(unknown) = sink.names.keys().find(|name| FileKind::ALL.iter().all(|kind| kind.name() != name.as_str())) {
+    if let Some(unknown) = sink.names.keys().find(|name| FileKind::ALL.iter().all(|kind| kind.name() != name.as_str()))
+    {
         return refuse(format!("names: {unknown:?} is no file of a certificate"));
     }
     let mut seen = std::collections::BTreeSet::new();

@@ -79,7 +79,10 @@ async fn with_rotation_never_the_key_stays_and_pkcs1_is_written_when_asked() {
 }
 
 /// Delivers generation 1, then forges generation 2, and expects it refused with `reason` while 1 stays.
-async fn refused(reason: &str, forge: impl Fn(&pki::Pki, &[u8], &mut certwright_proto::agent::v1::Issued) + Send + 'static) {
+async fn refused(
+    reason: &str,
+    forge: impl Fn(&pki::Pki, &[u8], &mut certwright_proto::agent::v1::Issued) + Send + 'static,
+) {
     let rig = Rig::new().await;
     rig.estate.declare(INSTANCE, spec(&rig.live()));
     let agent = rig.agent().await;

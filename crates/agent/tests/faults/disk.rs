@@ -14,7 +14,8 @@ impl Small {
     /// machine, where they say so.
     fn mount(path: &Path, size: &str) -> Option<Self> {
         std::fs::create_dir_all(path).unwrap();
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path).status();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path).status();
         if status.is_ok_and(|status| status.success()) {
             return Some(Self(path.to_path_buf()));
         }

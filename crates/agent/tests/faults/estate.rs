@@ -15,6 +15,7 @@ use certwright_proto::agent::v1::agent_message::Kind as Up;
 use certwright_proto::agent::v1::agent_service_server::{AgentService, AgentServiceServer};
 use certwright_proto::agent::v1::server_message::Kind as Down;
 use certwright_proto::v1;
+use certwright_proto::v1::join_server::{Join, JoinServer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -56,6 +57,10 @@ pub struct State {
     pub deaf: bool,
     pub assignments_sent: usize,
     pub identity_serials: Vec<String>,
+    /// What the servers call themselves.
+    pub servers: Vec<String>,
+    /// Join requests, with the name asked for.
+    pub joined: Vec<String>,
 }
 
 pub struct Estate {
@@ -136,6 +141,7 @@ impl Estate {
         let door = Door { estate: self.clone(), draining: draining.clone(), stop: stop.clone(), id };
         let serving = tonic::transport::Server::builder()
             .add_service(AgentServiceServer::new(door))
+            .add_service(JoinServer::new(Entrance(self.clone())))
             .serve_with_incoming(ReceiverStream::new(incoming));
         let stopped = stop.clone();
         tokio::spawn(async move {
@@ -153,8 +159,10 @@ impl Estate {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.pki.system.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .unwrap();
         let key = rustls_pki_types::pem::PemObject::from_pem_slice(key.as_bytes()).unwrap();
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -248,6 +256,38 @@ struct Door {
     id: u64,
 }
 
+/// Joining: any token secret of ones is good, once.
+struct Entrance(Arc<Estate>);
+
+#[tonic::async_trait]
+impl Join for Entrance {
+    async fn join_agent(
+        &self,
+        request: Request<v1::JoinAgentRequest>,
+    ) -> Result<Response<v1::IdentityResponse>, Status> {
+        let request = request.into_inner();
+        if request.token_secret[..] != [1; 32] || !self.0.state().joined.is_empty() {
+            let used = certwright_core::Rejection::new(certwright_core::Reason::TokenUsed, "the token was used before");
+            return Err(certwright_proto::status::to_status(&used));
+        }
+        self.0.state().joined.push(request.agent.clone());
+        let csr = rcgen::CertificateSigningRequestParams::from_der(&(&request.csr[..]).into()).unwrap();
+        let path = format!("agent/{}", request.agent);
+        let der = self.0.pki.identity_for(&path, Duration::from_secs(3600), &csr.public_key);
+        Ok(Response::new(v1::IdentityResponse {
+            certificate: der.into(),
+            chain: vec![self.0.pki.system.der().to_vec().into()],
+            cluster_id: CLUSTER.into(),
+            name: path,
+            not_after: None,
+        }))
+    }
+
+    async fn join_node(&self, _: Request<v1::JoinNodeRequest>) -> Result<Response<v1::JoinNodeResponse>, Status> {
+        Err(Status::unimplemented("agents only"))
+    }
+}
+
 type Out = mpsc::Sender<Result<wire::ServerMessage, Status>>;
 
 async fn say(out: &Out, kind: Down) -> Option<()> {
@@ -294,7 +334,8 @@ impl Session {
         self.estate.state().hellos.push(hello);
         self.estate.state().sessions.push(self.id);
         let clock = Some(SystemTime::now().into());
-        let welcome = wire::Welcome { complete: resume.is_none(), server: format!("node-{}", self.id), clock };
+        let servers = self.estate.state().servers.clone();
+        let welcome = wire::Welcome { complete: resume.is_none(), server: format!("node-{}", self.id), clock, servers };
         say(&self.out, Down::Welcome(welcome)).await?;
         let mut told = BTreeMap::new();
         if let Some(version) = resume {

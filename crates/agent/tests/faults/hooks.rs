@@ -28,7 +28,10 @@ fn declare(rig: &Rig, reload: v1::Reload) {
 async fn the_hook_sees_the_new_files_and_its_environment() {
     let rig = Rig::new().await;
     let out = rig.root.path().join("environment");
-    let body = format!("env | grep -E '^(CERTWRIGHT|RENEWED)' | sort > {0}; cat $CERTWRIGHT_DIRECTORY/cert.pem >> {0}", out.display());
+    let body = format!(
+        "env | grep -E '^(CERTWRIGHT|RENEWED)' | sort > {0}; cat $CERTWRIGHT_DIRECTORY/cert.pem >> {0}",
+        out.display()
+    );
     declare(&rig, v1::Reload { exec: vec![script(&rig, "hook", &body)], ..Default::default() });
     let agent = rig.agent().await;
     rig.written(1).await;
@@ -86,9 +89,9 @@ async fn a_hook_that_hangs_is_killed_with_its_children_and_rolls_back() {
     let message = rolls_back("sleep 977 & sleep 977", reload, "HOOK_TIMEOUT").await;
     assert!(message.contains("1 s"), "{message}");
     assert!(start.elapsed() < Duration::from_secs(50));
-    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        std::fs::read_to_string(entry.ok()?.path().join("cmdline")).ok()
-    });
+    let processes = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("cmdline")).ok());
     assert_eq!(processes.filter(|line| line.starts_with("sleep\u{0}977")).count(), 0, "no child is left");
 }
 
@@ -106,7 +109,8 @@ async fn a_hook_that_prints_the_key_does_not_put_it_into_the_report() {
 async fn a_signal_reaches_the_process_of_the_pid_file() {
     let rig = Rig::new().await;
     let (pid, got) = (rig.root.path().join("pid"), rig.root.path().join("got"));
-    let body = format!("trap 'echo hup >> {}' HUP; echo $$ > {}; while :; do sleep 0.05; done", got.display(), pid.display());
+    let body =
+        format!("trap 'echo hup >> {}' HUP; echo $$ > {}; while :; do sleep 0.05; done", got.display(), pid.display());
     let mut consumer = std::process::Command::new(script(&rig, "consumer", &body)).spawn().unwrap();
     rig.until("the consumer", |_| pid.exists()).await;
     declare(&rig, v1::Reload { signal: "HUP".into(), pid_file: pid.display().to_string(), ..Default::default() });
@@ -162,12 +166,14 @@ async fn what_is_served_is_proved_by_a_handshake() {
     rig.estate.declare(INSTANCE, spec);
     let agent = rig.agent().await;
     rig.reported(1, "files", "served", "").await;
-    let served = certwright_agent::served::probe(&certwright_seams::Seams::system(), &address.to_string(), "x").await.unwrap();
+    let served =
+        certwright_agent::served::probe(&certwright_seams::Seams::system(), &address.to_string(), "x").await.unwrap();
     assert_eq!((served.serial.clone(), served.chain.len()), (rig.issued_serial(), 2));
     // A consumer that does not load the new files.
     let copy = rig.root.path().join("frozen");
     std::fs::create_dir(&copy).unwrap();
-    std::os::unix::fs::symlink(std::fs::canonicalize(rig.live().join(".current")).unwrap(), copy.join(".current")).unwrap();
+    std::os::unix::fs::symlink(std::fs::canonicalize(rig.live().join(".current")).unwrap(), copy.join(".current"))
+        .unwrap();
     frozen.send_replace(Some(copy));
     rig.estate.renew(INSTANCE);
     let report = rig.reported(2, "files", "written", "SERVED_MISMATCH").await;

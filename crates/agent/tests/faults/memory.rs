@@ -26,7 +26,8 @@ async fn a_thousand_certificates_stay_below_20_mib() {
     rig.until("all renewals", |estate| {
         largest = largest.max(agent.resident());
         let state = estate.state();
-        state.reports.iter().filter(|report| report.stage == "written" && report.generation == 2).count() >= CERTIFICATES
+        state.reports.iter().filter(|report| report.stage == "written" && report.generation == 2).count()
+            >= CERTIFICATES
     })
     .await;
     println!("resident: {} KiB at most; at the end:\n{}", largest / 1024, agent.status());

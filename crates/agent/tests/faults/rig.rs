@@ -90,10 +90,14 @@ impl Rig {
         let mut found = None;
         self.until(&format!("report {generation} {target:?} {stage} {reason:?}"), |estate| {
             let state = estate.state();
-            found = state.reports.iter().rfind(|report| {
-                (report.generation, report.target.as_str(), report.stage.as_str(), report.failure_reason.as_str())
-                    == (generation, target, stage, reason)
-            }).cloned();
+            found = state
+                .reports
+                .iter()
+                .rfind(|report| {
+                    (report.generation, report.target.as_str(), report.stage.as_str(), report.failure_reason.as_str())
+                        == (generation, target, stage, reason)
+                })
+                .cloned();
             found.is_some()
         })
         .await;

@@ -50,8 +50,15 @@ async fn a_restart_resumes_and_is_told_only_what_changed() {
     rig.until("second session", |estate| estate.state().hellos.len() == 2).await;
     assert!(rig.estate.state().hellos[1].resume.is_some());
     rig.estate.renew("5-0-2");
-    rig.until("a delivery", |estate| estate.state().reports.iter().any(|report| report.generation == 2 && report.stage == "written")).await;
-    assert!(rig.estate.state().assignments_sent - sent <= 2 + 3, "told again: {}", rig.estate.state().assignments_sent - sent);
+    rig.until("a delivery", |estate| {
+        estate.state().reports.iter().any(|report| report.generation == 2 && report.stage == "written")
+    })
+    .await;
+    assert!(
+        rig.estate.state().assignments_sent - sent <= 2 + 3,
+        "told again: {}",
+        rig.estate.state().assignments_sent - sent
+    );
     agent.stop().await;
 }
 
@@ -93,9 +100,13 @@ async fn unanswered_requests_and_unacknowledged_reports_are_sent_again_elsewhere
     drop(second);
     let _second = rig.estate.serve(2, servers[1]).await;
     rig.written(1).await;
-    let keys: std::collections::BTreeSet<_> = rig.estate.state().csrs.iter().map(|(_, _, csr)| {
-        certwright_core::x509::csr::parse(csr).unwrap().claimed_key().hash()
-    }).collect();
+    let keys: std::collections::BTreeSet<_> = rig
+        .estate
+        .state()
+        .csrs
+        .iter()
+        .map(|(_, _, csr)| certwright_core::x509::csr::parse(csr).unwrap().claimed_key().hash())
+        .collect();
     assert_eq!(keys.len(), 1, "one key for one generation");
     let unacknowledged = rig.estate.state().reports.len();
     rig.estate.change(|state| state.deaf = false);
@@ -115,7 +126,11 @@ async fn a_draining_server_is_left_at_once() {
     rig.until("a session", |estate| estate.state().hellos.len() == 1).await;
     let first = rig.estate.state().sessions[0];
     let start = std::time::Instant::now();
-    if first == 1 { rig.server.draining.cancel() } else { second.draining.cancel() }
+    if first == 1 {
+        rig.server.draining.cancel()
+    } else {
+        second.draining.cancel()
+    }
     rig.until("a session elsewhere", |estate| estate.state().sessions.get(1) == Some(&(3 - first))).await;
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     agent.stop().await;
@@ -153,7 +168,7 @@ async fn servers_of_another_cluster_are_refused() {
     let context = rig.estate.context("edge", &[foreign.address], Duration::from_secs(3600));
     let context = certwright_agent::Context::parse(context.as_bytes()).unwrap();
     let connector = certwright_agent::Connector::new(&context, &certwright_seams::Seams::system()).unwrap();
-    let refused = connector.connect().await.err().expect("no connection");
+    let refused = connector.connect().await.expect_err("no connection");
     assert!(matches!(refused, certwright_agent::ConnectError::Untrusted(_)), "{refused}");
 }
 

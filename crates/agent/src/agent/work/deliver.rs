@@ -149,8 +149,7 @@ impl Worker {
         let digest = wish.targets.iter().find(|wish| wish.name == target.name).map_or(0, |wish| wish.digest);
         let inherit = known.is_some_and(|known| known.digest == digest);
         let (worker, sink, bundle) = (self.clone(), files.clone(), parcel.bundle.clone());
-        let written =
-            compute(&*self.seams.exec, "files", move || worker.writer.write(&sink, &bundle, inherit)).await?;
+        let written = compute(&*self.seams.exec, "files", move || worker.writer.write(&sink, &bundle, inherit)).await?;
         let previous = written.previous.clone().or_else(|| known.map(|known| known.version.clone()));
         self.tell_consumer(parcel, target, files, &written, previous.as_deref()).await?;
         let (worker, sink) = (self.clone(), files.clone());

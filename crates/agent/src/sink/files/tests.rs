@@ -107,7 +107,8 @@ fn the_same_generation_for_another_mode_is_another_version() {
 fn files_may_have_other_names() {
     let root = tempfile::tempdir().unwrap();
     let mut sink = sink(root.path());
-    sink.names = [("cert.pem".to_string(), "tls.crt".to_string()), ("key.pem".to_string(), "tls.key".to_string())].into();
+    sink.names =
+        [("cert.pem".to_string(), "tls.crt".to_string()), ("key.pem".to_string(), "tls.key".to_string())].into();
     writer().write(&sink, &bundle(1), false).unwrap();
     assert_eq!(std::fs::read_to_string(root.path().join("tls.key")).unwrap(), "KEY 1\n");
     assert!(!root.path().join("key.pem").exists());
@@ -170,7 +171,13 @@ fn every_step_is_passed_once_and_in_order() {
     let writer = FilesWriter::new(Seams::system().disk, fault);
     writer.write(&sink(root.path()), &bundle(1), false).unwrap();
     writer.prune(&sink(root.path()), &[]).unwrap();
-    let outside = [WriteStep::KeyMade, WriteStep::KeyStored, WriteStep::AssignmentStored, WriteStep::Reloaded, WriteStep::Recorded];
+    let outside = [
+        WriteStep::KeyMade,
+        WriteStep::KeyStored,
+        WriteStep::AssignmentStored,
+        WriteStep::Reloaded,
+        WriteStep::Recorded,
+    ];
     let expected: Vec<WriteStep> = WriteStep::ALL.iter().copied().filter(|step| !outside.contains(step)).collect();
     assert_eq!(*passed.lock().unwrap(), expected);
 }
