@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use certwright_core::ids::{AgentName, ClusterId, NodeId, NodeName};
 use certwright_core::log::Position;
 use certwright_core::{Reason, Rejection, State};
+use certwright_custody::NodeSeal;
 use certwright_issuance::control::Control;
 use certwright_proto::{token, v1};
 use certwright_raft::{Log, ReadError, View};
@@ -18,12 +19,14 @@ use tonic::Status;
 use crate::forward::Forwarder;
 use crate::limits::{BEHIND_WAIT, SESSIONS_MAX};
 use crate::metrics::Metrics;
+use crate::node::Rooms;
 use crate::refuse;
 
 /// What all doors share.
 pub(crate) struct Doors {
     pub(crate) log: Log<State>,
     pub(crate) control: Control,
+    pub(crate) seal: Arc<NodeSeal>,
     pub(crate) seams: Seams,
     pub(crate) cluster: ClusterId,
     pub(crate) epoch: u64,
@@ -46,10 +49,11 @@ pub(crate) struct Who {
 }
 
 impl Doors {
-    pub(crate) fn new(log: Log<State>, control: Control, seams: Seams, who: Who, metrics: Metrics) -> Self {
+    pub(crate) fn new(rooms: Rooms, seams: Seams, who: Who, metrics: Metrics) -> Self {
         Self {
-            log,
-            control,
+            log: rooms.log,
+            control: rooms.control,
+            seal: rooms.seal,
             seams,
             cluster: who.cluster,
             epoch: who.epoch,

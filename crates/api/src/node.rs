@@ -6,7 +6,7 @@ mod ports;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use certwright_core::ids::{ClusterId, NodeName};
@@ -15,7 +15,7 @@ use certwright_custody::{NodeSeal, SealedCustody};
 use certwright_issuance::control::{Control, ControlOptions};
 use certwright_issuance::projector::Projection;
 use certwright_proto::storage::DomainCodec;
-use certwright_raft::{Log, LogOptions, Member, OpenError, SledStore};
+use certwright_raft::{Log, LogOptions, Member, OpenError, ProjectionError, ProjectionStore, SledStore};
 use certwright_seams::Seams;
 use certwright_seams::net::Listener;
 use rustls::sign::CertifiedKey;
@@ -65,6 +65,9 @@ impl Default for Timers {
     }
 }
 
+/// Opens the projection of a server, in that directory when it is kept on disk.
+pub type OpenProjection = fn(&Path) -> Result<Box<dyn ProjectionStore>, ProjectionError>;
+
 /// How a server is started.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -78,6 +81,8 @@ pub struct NodeConfig {
     pub advertise: Advertise,
     /// Timers of consensus.
     pub timers: Timers,
+    /// Where the projection is kept: sled, which knows no disk but the machine's, or memory in simulation.
+    pub projection: OpenProjection,
     /// Panic where a replica refuses a transaction; for tests.
     pub strict: bool,
 }
@@ -91,6 +96,7 @@ impl NodeConfig {
             listen: Listen::default(),
             advertise: Advertise::default(),
             timers: Timers::default(),
+            projection: |path| Ok(Box::new(SledStore::open(path)?)),
             strict: false,
         }
     }
@@ -137,11 +143,11 @@ impl Node {
         rooms.log.trust(known_peers(&data)?);
         let who = Who { cluster, epoch: record.epoch, node_id: record.node_id, name: record.node_name()? };
         let metrics = Metrics::register(&registry);
-        let doors = Arc::new(Doors::new(rooms.log, rooms.control, seams.clone(), who, metrics));
+        let doors = Arc::new(Doors::new(rooms, seams.clone(), who, metrics));
         let identity = ServerIdentity::new(certified);
         let shutdown = CancellationToken::new();
         let tls = tls::server_config(identity.clone(), system_authority, seams.clock.clone())?;
-        let tasks = ports::serve(&doors, listeners, rooms.seal, tls, &shutdown);
+        let tasks = ports::serve(&doors, listeners, tls, &shutdown);
         tracing::info!(node = record.node_id, name = %record.name, api = %addresses.api, "serving");
         Ok(Self { doors, record, addresses, identity, shutdown, tasks, _data: data })
     }
@@ -217,20 +223,15 @@ impl Rooms {
         options.heartbeat_millis = config.timers.heartbeat_millis;
         options.strict = config.strict;
         options.registry = registry.clone();
-        let projection = SledStore::open(&data.path().join("projection"))
+        let projection = (config.projection)(&data.path().join("projection"))
             .map_err(|error| Rejection::new(Reason::StorageFailed, format!("cannot open the projection: {error}")))?;
-        let log = Log::open(
-            options,
-            seams.clone(),
-            Arc::new(DomainCodec),
-            Arc::new(Projection::new(registry)),
-            Box::new(projection),
-            identity,
-        )
-        .await
-        .map_err(open_failed)?;
+        let looked_up = Arc::new(Projection::new(registry));
+        let log = Log::open(options, seams.clone(), Arc::new(DomainCodec), looked_up.clone(), projection, identity)
+            .await
+            .map_err(open_failed)?;
         let custody = Arc::new(SealedCustody::new(seams.entropy.clone(), seams.exec.clone()));
-        let options = ControlOptions { registry: registry.clone() };
+        let options =
+            ControlOptions { registry: registry.clone(), projection: Some(looked_up), adopt: crate::trace::adopt };
         let control = Control::start(log.clone(), custody, seal.clone(), seams.clone(), options);
         Ok(Self { log, control, seal })
     }
@@ -270,9 +271,11 @@ impl Listeners {
 }
 
 async fn bind(seams: &Seams, address: SocketAddr) -> Result<Box<dyn Listener>, Rejection> {
-    seams.net.listen(address).await.map_err(|error| {
-        Rejection::new(Reason::PortInUse, format!("cannot listen on {address}: {error}"))
-    })
+    seams
+        .net
+        .listen(address)
+        .await
+        .map_err(|error| Rejection::new(Reason::PortInUse, format!("cannot listen on {address}: {error}")))
 }
 
 fn member_record(data: &DataDir) -> Result<Record, Rejection> {

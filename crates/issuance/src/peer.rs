@@ -76,7 +76,7 @@ impl wire::peer_server::Peer for PeerService {
             term: status.term,
             applied_index: status.applied_index,
             last_log_index: status.last_log_index,
-            unsealed: self.opens(status.node_id),
+            unsealed: opens(&self.log, &self.seal, status.node_id),
             digests: digests.map(|(index, digest)| wire::Digest { index, digest: digest.to_vec().into() }).collect(),
         }))
     }
@@ -99,16 +99,14 @@ impl wire::peer_server::Peer for PeerService {
     }
 }
 
-impl PeerService {
-    /// Whether this server can open the data key in use.
-    fn opens(&self, node_id: u64) -> bool {
-        let wrapped = self.log.read(|view| {
-            let cluster = &view.state.cluster;
-            let wrapped = cluster.nodes.get(&node_id)?.wrapped.get(&cluster.data_key_id)?;
-            Some((cluster.id?, cluster.data_key_id, wrapped.clone()))
-        });
-        wrapped.is_some_and(|(cluster_id, id, wrapped)| self.seal.unwrap(cluster_id, node_id, id, &wrapped).is_ok())
-    }
+/// Whether a server with this seal can open the data key in use, and so could lead.
+pub fn opens(log: &Log<State>, seal: &NodeSeal, node_id: u64) -> bool {
+    let wrapped = log.read(|view| {
+        let cluster = &view.state.cluster;
+        let wrapped = cluster.nodes.get(&node_id)?.wrapped.get(&cluster.data_key_id)?;
+        Some((cluster.id?, cluster.data_key_id, wrapped.clone()))
+    });
+    wrapped.is_some_and(|(cluster_id, id, wrapped)| seal.unwrap(cluster_id, node_id, id, &wrapped).is_ok())
 }
 
 /// The internal port marks every request with the peer it came from; without the mark it came some other way.

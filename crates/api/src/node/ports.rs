@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use certwright_custody::NodeSeal;
 use certwright_issuance::peer::PeerService;
 use certwright_proto::agent::v1::agent_service_server::AgentServiceServer;
 use certwright_proto::internal::v1::forward_server::ForwardServer;
@@ -35,14 +34,13 @@ const WINDOW_OCTETS: u32 = 1024 * 1024;
 pub(super) fn serve(
     doors: &Arc<Doors>,
     listeners: Listeners,
-    seal: Arc<NodeSeal>,
     tls: Arc<rustls::ServerConfig>,
     shutdown: &CancellationToken,
 ) -> JoinSet<&'static str> {
     let mut tasks = JoinSet::new();
     let Listeners { api, raft, http } = listeners;
 
-    let (log, routes, stop) = (doors.log.clone(), internal(doors, seal), shutdown.clone());
+    let (log, routes, stop) = (doors.log.clone(), internal(doors), shutdown.clone());
     tasks.spawn(async move {
         if let Err(error) = log.serve(raft, routes, stop).await {
             tracing::error!(%error, "the internal port ended");
@@ -76,7 +74,8 @@ pub(super) fn serve(
 }
 
 /// What peers may call, besides consensus itself.
-fn internal(doors: &Arc<Doors>, seal: Arc<NodeSeal>) -> Routes {
+fn internal(doors: &Arc<Doors>) -> Routes {
+    let seal = doors.seal.clone();
     let forward = ForwardServer::new(ForwardService::new(doors.clone()))
         .max_decoding_message_size(MESSAGE_OCTETS_MAX)
         .max_encoding_message_size(MESSAGE_OCTETS_MAX);

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::output::note;
 
 /// A running server and, later, an agent.
-pub struct Local {
+pub(super) struct Local {
     node: Option<Node>,
     agent: Option<JoinHandle<()>>,
     shutdown: CancellationToken,
@@ -27,7 +27,7 @@ pub struct Local {
 
 impl Local {
     /// Bootstraps (or finds) the cluster in `D/data` and serves it.
-    pub async fn start(directory: &Path, seams: Seams) -> Result<Self, Failure> {
+    pub(super) async fn start(directory: &Path, seams: Seams) -> Result<Self, Failure> {
         let mut config = NodeConfig::new(directory.join("data"));
         let fresh = !seams.disk.exists(&config.data.join("node.json")).unwrap_or(false);
         if fresh {
@@ -54,7 +54,7 @@ impl Local {
     }
 
     /// Joins and runs agent-1.
-    pub async fn start_agent(&mut self, demo: &Demo) -> Result<(), Failure> {
+    pub(super) async fn start_agent(&mut self, demo: &Demo) -> Result<(), Failure> {
         let context = demo.join("agent-1").await?;
         let state = self.directory.join("agent-1");
         let options = AgentOptions::new(context, state.clone(), Default::default());
@@ -73,7 +73,7 @@ impl Local {
     }
 
     /// Waits for a signal, or for the server to end by itself.
-    pub async fn until_signal(&mut self) {
+    pub(super) async fn until_signal(&mut self) {
         let Some(node) = self.node.as_mut() else { return };
         tokio::select! {
             biased;
@@ -83,7 +83,7 @@ impl Local {
     }
 
     /// Stops agent and server in good order.
-    pub async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         self.shutdown.cancel();
         if let Some(agent) = self.agent.take() {
             let _ = agent.await;

@@ -9,9 +9,9 @@ use certwright_core::ids::NodeId;
 use certwright_core::state::Node;
 use certwright_core::time::Timestamp;
 use certwright_core::{Reason, Rejection};
+use certwright_proto::api::values::moment_to_message;
 use certwright_proto::internal::v1::peer_client::PeerClient;
 use certwright_proto::internal::v1::{StatusRequest, StatusResponse};
-use certwright_proto::api::values::moment_to_message;
 use certwright_proto::v1;
 use certwright_raft::Role;
 use futures_util::future::join_all;
@@ -126,7 +126,7 @@ pub(crate) fn own(doors: &Doors) -> StatusResponse {
         term: status.term,
         applied_index: status.applied_index,
         last_log_index: status.last_log_index,
-        unsealed: doors.log.leadership().borrow().ready,
+        unsealed: certwright_issuance::peer::opens(&doors.log, &doors.seal, doors.node_id),
         digests: digests
             .map(|(index, digest)| certwright_proto::internal::v1::Digest { index, digest: digest.to_vec().into() })
             .collect(),
