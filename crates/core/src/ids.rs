@@ -339,3 +339,6 @@ impl Actor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,10 +5,10 @@
 use std::fmt;
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $class:ident, $fix:literal;)*) => {
+    ($(#[doc = $cause:literal] $variant:ident = $code:literal, $class:ident, $fix:literal;)*) => {
         /// A stable reason code; never renamed, only added.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum Reason { $($(#[$doc])* $variant,)* }
+        pub enum Reason { $(#[doc = $cause] $variant,)* }
 
         impl Reason {
             /// Every reason, in the order of docs/errors.md.
@@ -22,6 +22,11 @@ macro_rules! reasons {
             /// The class that decides gRPC status and exit code.
             pub const fn class(self) -> Class {
                 match self { $(Self::$variant => Class::$class,)* }
+            }
+
+            /// What it means, one sentence.
+            pub const fn cause(self) -> &'static str {
+                match self { $(Self::$variant => $cause.trim_ascii(),)* }
             }
 
             /// The usual way out, one sentence.
@@ -151,6 +156,8 @@ reasons! {
     NotInitialized = "NOT_INITIALIZED", Precondition, "start the server once with --bootstrap, or with --join and a token";
     /// No server of the context answers.
     Unreachable = "UNREACHABLE", Unavailable, "check the addresses in the context and that a server runs";
+    /// The server that answered is not one of the context's cluster.
+    UntrustedServer = "UNTRUSTED_SERVER", Unauthenticated, "use the context of the cluster you mean; this server belongs to another one";
     /// The context file is missing, malformed or belongs to another cluster.
     InvalidContext = "INVALID_CONTEXT", Invalid, "name the context file that bootstrap, dev or a join wrote with --context";
     /// What was waited for did not happen in time.
@@ -198,3 +205,6 @@ impl fmt::Display for Rejection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use super::{Agent, Authority, Certificate, Cluster, Indexes, Issuer, State, Toke
 use crate::ids::{AgentName, AuthorityName, CertificateName, IssuerName, TokenId};
 use crate::log::Position;
 use crate::shard::Sharded;
+use crate::spec::{CertificateSpec, Holder, Target};
 
 /// Everything of the state that is not derived; cheap to clone. Iterate the maps in key order to encode it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -48,7 +49,7 @@ impl State {
         for agent in self.agents.iter() {
             self.indexes.holders.add_agent(&agent.name, &agent.labels);
         }
-        let mut names = Vec::with_capacity(self.certificates.len());
+        let mut doubtful = Vec::new();
         for certificate in self.certificates.values_mut() {
             certificate.name = self.indexes.enter(&certificate.name);
             certificate.instances.shrink_to_fit();
@@ -65,11 +66,13 @@ impl State {
             }
             let (name, spec) = (&certificate.name, certificate.spec());
             self.indexes.holders.add_certificate(name, &spec, |agent| certificate.instance_of(agent).is_some());
-            names.push(certificate.name.clone());
+            if !is_plainly_settled(certificate, &spec, &self.agents) {
+                doubtful.push(certificate.name.clone());
+            }
         }
-        for name in names {
+        for name in doubtful {
             if let Some(spec) = self.certificates.get(&name).map(Certificate::spec) {
-                self.settle_certificate(&name, &spec);
+                self.settle_certificate(&name, &spec, None);
             }
         }
     }
@@ -85,5 +88,18 @@ impl State {
             tokens: self.tokens.clone(),
             applied: self.applied,
         }
+    }
+}
+
+/// Whether the certificate has one target, which names an agent, and exactly the instance that belongs to it: what most
+/// certificates are, told without looking up selectors.
+fn is_plainly_settled(certificate: &Certificate, spec: &CertificateSpec, agents: &Sharded<AgentName, Agent>) -> bool {
+    let [Target { holder: Holder::Agent(agent), .. }] = &spec.targets[..] else {
+        return false;
+    };
+    match &certificate.instances[..] {
+        [] => !agents.contains(agent),
+        [instance] => instance.agent == *agent && agents.contains(agent),
+        _ => false,
     }
 }

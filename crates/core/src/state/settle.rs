@@ -25,17 +25,22 @@ impl State {
         }
     }
 
-    /// Looks again at every agent that holds the certificate or should by this specification; what the specification
-    /// is now decides.
-    pub(super) fn settle_certificate(&mut self, name: &CertificateName, candidates: &CertificateSpec) {
+    /// Looks again at every agent that holds the certificate, or should by its specification, or should have by the one
+    /// before.
+    pub(super) fn settle_certificate(
+        &mut self,
+        name: &CertificateName,
+        spec: &CertificateSpec,
+        before: Option<&CertificateSpec>,
+    ) {
         let Some(certificate) = self.certificates.get(name) else {
             return;
         };
-        let spec = certificate.spec();
-        let mut agents = self.holders_of(candidates);
+        let mut agents = self.holders_of(spec);
+        agents.extend(before.into_iter().flat_map(|before| self.holders_of(before)));
         agents.extend(certificate.instances.iter().map(|instance| instance.agent.clone()));
         for agent in &agents {
-            self.settle(name, &spec, agent);
+            self.settle(name, spec, agent);
         }
     }
 

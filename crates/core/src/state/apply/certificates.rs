@@ -76,7 +76,7 @@ impl State {
             instances: Vec::new(),
         });
         self.indexes.holders.add_certificate(&name, spec, |_| false);
-        self.settle_certificate(&name, spec);
+        self.settle_certificate(&name, spec, None);
     }
 
     fn update(&mut self, applied: &Applied<'_>, name: &CertificateName, spec: &CertificateSpec) {
@@ -106,8 +106,7 @@ impl State {
         }
         self.indexes.holders.remove_certificate(&shared, &before);
         self.indexes.holders.add_certificate(&shared, spec, |agent| certificate.instance_of(agent).is_some());
-        self.settle_certificate(&shared, &before);
-        self.settle_certificate(&shared, spec);
+        self.settle_certificate(&shared, spec, Some(&before));
     }
 
     fn delete(&mut self, applied: &Applied<'_>, name: &CertificateName) {
@@ -179,7 +178,7 @@ impl State {
         }
         self.settle(&shared, &spec, &instance.agent);
         if was_full {
-            self.settle_certificate(&shared, &spec);
+            self.settle_certificate(&shared, &spec, None);
         }
     }
 
