@@ -119,8 +119,8 @@ impl DataDir {
     /// Who lives here; `None` in a fresh directory.
     pub fn record(&self) -> Result<Option<Record>, Rejection> {
         let Some(bytes) = self.read(RECORD)? else { return Ok(None) };
-        let record: Record =
-            serde_json::from_slice(&bytes).map_err(|error| foreign("node.json", &format!("it does not parse: {error}")))?;
+        let record: Record = serde_json::from_slice(&bytes)
+            .map_err(|error| foreign("node.json", &format!("it does not parse: {error}")))?;
         match record.version {
             1 => Ok(Some(record)),
             other => Err(foreign("node.json", &format!("its version {other} is not one this build reads"))),

@@ -16,12 +16,13 @@ use certwright_issuance::order::Call;
 use certwright_proto::api::values;
 use prost::Message;
 use tonic::Status;
+use tracing::Instrument;
 
 use crate::doors::Doors;
 use crate::forward::Unanswered;
 use crate::limits::{COMMAND_TIMEOUT, LEADER_WAIT, RETRY_DELAY};
 use crate::listener::Caller;
-use crate::refuse;
+use crate::{refuse, trace};
 
 pub(crate) use table::run_encoded;
 
@@ -63,6 +64,18 @@ enum Attempt {
 /// Runs a command wherever the leader is. A command whose answer was lost is repeated under the same id, which takes
 /// effect at most once.
 pub(crate) async fn execute<M: Method>(
+    doors: &Arc<Doors>,
+    caller: &Caller,
+    trace: Trace,
+    request: M::Request,
+) -> Result<M::Response, Status> {
+    let span = tracing::info_span!("request", rpc.method = M::PATH);
+    let trace = trace::adopt(&span, trace);
+    attempt_all::<M>(doors, caller, trace, request).instrument(span).await
+}
+
+/// Attempts until somebody has answered, or nobody has led for too long.
+async fn attempt_all<M: Method>(
     doors: &Arc<Doors>,
     caller: &Caller,
     trace: Trace,

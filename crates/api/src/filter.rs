@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused() {
         let long = format!("issuer={}", "a".repeat(FILTER_OCTETS_MAX - 6));
-        for text in ["ready", "ready=maybe", "label.=x", "color=red", "expires_before=soon", "issuer=Not_a_name", &long] {
+        for text in ["ready", "ready=maybe", "label.=x", "color=red", "expires_before=soon", "issuer=Not_a_name", &long]
+        {
             assert!(Filter::parse(text).is_err(), "{text}");
         }
     }

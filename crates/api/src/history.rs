@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
+use certwright_core::Rejection;
 use certwright_core::event::{Event, Issued};
 use certwright_core::log::Position;
-use certwright_core::Rejection;
 use certwright_raft::AppliedEntry;
 use certwright_seams::exec::compute;
 

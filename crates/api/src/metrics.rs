@@ -20,9 +20,8 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Registers everything.
     pub(crate) fn register(registry: &Registry) -> Self {
-        let calls = HistogramOpts::new("certwright_rpc_server_call_duration_seconds", "Duration of API calls").buckets(
-            vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
-        );
+        let calls = HistogramOpts::new("certwright_rpc_server_call_duration_seconds", "Duration of API calls")
+            .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
         let metrics = Self {
             calls: HistogramVec::new(calls, &["rpc_method", "rpc_status_code"]).expect("the name and labels are valid"),
             sessions: gauge("certwright_agent_sessions", "Agents with a session on this server"),

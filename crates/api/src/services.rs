@@ -85,7 +85,11 @@ impl Api {
     fn count(&self, method: &str, started: Duration, refused: Option<&Status>) {
         let code = refused.map_or("OK".to_owned(), |status| format!("{:?}", status.code()));
         let elapsed = self.doors.seams.clock.monotonic().saturating_sub(started);
-        self.doors.metrics.calls.with_label_values(&[method.trim_start_matches('/'), &code]).observe(elapsed.as_secs_f64());
+        self.doors
+            .metrics
+            .calls
+            .with_label_values(&[method.trim_start_matches('/'), &code])
+            .observe(elapsed.as_secs_f64());
     }
 }
 
@@ -100,7 +104,9 @@ pub(crate) async fn either(
 ) -> Result<Outcome, Rejection> {
     let (first, second) = if exists { (update, create) } else { (create, update) };
     match doors.control.execute(call.clone(), first).await {
-        Err(refused) if matches!(refused.reason, Reason::RequestIdReused | Reason::AlreadyExists | Reason::NotFound) => {
+        Err(refused)
+            if matches!(refused.reason, Reason::RequestIdReused | Reason::AlreadyExists | Reason::NotFound) =>
+        {
             let other = doors.control.execute(call, second).await;
             // When both are refused, the first answer is about what is there now.
             other.map_err(|_| refused)
@@ -120,11 +126,10 @@ pub(crate) fn identity_response(doors: &Doors, answer: IdentityAnswer) -> v1::Id
     }
 }
 
-/// The right to act on one's own identity.
+/// The right of an administrator to act on its own identity; agents renew theirs over their session.
 pub(crate) fn own_identity(actor: &Actor) -> (Action, Resource) {
     let own = match actor {
         Actor::Administrator(name) => Resource::Administrator(name.clone()),
-        Actor::Agent(name) => Resource::Agent(name.clone()),
         _ => Resource::Cluster,
     };
     (Action::RenewIdentity, own)
@@ -142,7 +147,10 @@ pub(crate) fn own_agent(actor: &Actor, action: Action) -> (Action, Resource) {
 impl AgentService for Api {
     type SessionStream = ReceiverStream<Result<ServerMessage, Status>>;
 
-    async fn session(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
         session::open(&self.doors, request).await
     }
 }

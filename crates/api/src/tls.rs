@@ -15,8 +15,8 @@ use certwright_custody::LeafKey;
 use certwright_proto::identity;
 use certwright_seams::Clock;
 use certwright_seams::clock::TlsTime;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 

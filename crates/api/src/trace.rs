@@ -3,7 +3,9 @@
 //! It refuses baggage and vendor state: one trace id and one span id are what a transaction stores.
 
 use certwright_core::log::Trace;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tonic::metadata::MetadataMap;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// Parses `00-{trace id}-{span id}-{flags}`; anything else is no trace.
 pub(crate) fn parse(text: &str) -> Trace {
@@ -33,6 +35,23 @@ pub(crate) fn format(trace: &Trace) -> String {
     format!("00-{}-{}-01", hex::encode(trace.trace_id), hex::encode(trace.span_id))
 }
 
+/// Makes `span` a child of the caller's trace and answers what its own children, and the transaction, belong to. Without
+/// an exporter the span has no identity of its own and the caller's is passed on as it came.
+pub(crate) fn adopt(span: &tracing::Span, parent: Trace) -> Trace {
+    if parent.trace_id != [0; 16] {
+        let (trace_id, span_id) = (TraceId::from_bytes(parent.trace_id), SpanId::from_bytes(parent.span_id));
+        let remote = SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, true, TraceState::default());
+        // Refused only when nobody exports: then there is nothing to attach to.
+        let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(remote));
+    }
+    let context = span.context();
+    let own = context.span().span_context().clone();
+    match own.is_valid() {
+        true => Trace { trace_id: own.trace_id().to_bytes(), span_id: own.span_id().to_bytes() },
+        false => parent,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +61,13 @@ mod tests {
     #[test]
     fn a_header_survives_the_hop() {
         assert_eq!(format(&parse(HEADER)), HEADER);
+    }
+
+    #[test]
+    fn without_an_exporter_the_callers_trace_is_passed_on() {
+        let parent = parse(HEADER);
+        assert_eq!(adopt(&tracing::info_span!("request"), parent), parent);
+        assert_eq!(adopt(&tracing::info_span!("request"), Trace::default()), Trace::default());
     }
 
     #[test]

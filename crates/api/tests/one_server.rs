@@ -16,14 +16,18 @@ use certwright_core::spec::KeyEncoding;
 use certwright_core::x509::inspect::inspect;
 use certwright_core::x509::pem;
 use certwright_custody::LeafKey;
+use certwright_proto::agent::v1::agent_service_client::AgentServiceClient;
 use certwright_proto::manifest::{self, Resource};
 use certwright_proto::v1;
 use certwright_proto::v1::authorities_client::AuthoritiesClient;
 use certwright_proto::v1::certificates_client::CertificatesClient;
+use certwright_proto::v1::cluster_client::ClusterClient;
+use certwright_proto::v1::events_client::EventsClient;
 use certwright_proto::v1::issuers_client::IssuersClient;
 use certwright_proto::v1::tokens_client::TokensClient;
 use certwright_seams::Seams;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tonic::transport::Channel;
 
 const MANIFEST: &str = "
@@ -111,6 +115,35 @@ async fn delivered(live: &Path, before: Option<&str>) -> String {
     }
 }
 
+/// Strangers and agents are refused by every kind of door: reads, writes, streams, other people's sessions.
+async fn only_administrators_administer(agent: &Context, server: &str, seams: &Seams) {
+    let root = certwright_core::x509::key::sha256(&agent.root().unwrap());
+    let stranger = Connector::pinned(root, agent.cluster_id, vec![server.to_owned()], seams).unwrap();
+    let agent = Connector::new(agent, seams).unwrap();
+    for (connector, expected) in [(stranger, Code::Unauthenticated), (agent, Code::PermissionDenied)] {
+        let channel = connector.connect_to(server).await.unwrap();
+        let mut certificates = CertificatesClient::new(channel.clone());
+        let nothing = || tokio_stream::empty::<v1::IssueRequest>();
+        let refusals = [
+            certificates.list_certificates(v1::ListCertificatesRequest::default()).await.err(),
+            certificates.update_certificate(v1::UpdateCertificateRequest::default()).await.err(),
+            certificates.issue(v1::IssueRequest::default()).await.err(),
+            certificates.issue_stream(nothing()).await.err(),
+            TokensClient::new(channel.clone()).create_token(v1::CreateTokenRequest::default()).await.err(),
+            ClusterClient::new(channel.clone()).get_digests(v1::GetDigestsRequest {}).await.err(),
+            ClusterClient::new(channel.clone()).remove_node(v1::RemoveNodeRequest::default()).await.err(),
+            EventsClient::new(channel.clone()).watch(v1::WatchRequest::default()).await.err(),
+        ];
+        for (number, refusal) in refusals.into_iter().enumerate() {
+            assert_eq!(refusal.map(|it| it.code()), Some(expected), "call {number}");
+        }
+        if expected == Code::Unauthenticated {
+            let opened = AgentServiceClient::new(channel).session(tokio_stream::empty()).await;
+            assert_eq!(opened.err().map(|it| it.code()), Some(expected));
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_an_empty_directory_to_a_renewed_certificate() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -139,6 +172,8 @@ async fn from_an_empty_directory_to_a_renewed_certificate() {
     let options = AgentOptions::new(path, folder.path().join("agent-1"), Default::default());
     let stop = CancellationToken::new();
     let running = tokio::spawn(Agent::new(options, seams.clone()).await.unwrap().run(stop.clone()));
+
+    only_administrators_administer(&agent_context, &server, &seams).await;
 
     let live = folder.path().join("live/web");
     apply(&channel, &MANIFEST.replace("DIRECTORY", live.to_str().unwrap())).await;

@@ -1,6 +1,6 @@
 //! What a data directory accepts and refuses; refuses nothing else.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at real files")]
 
 use super::*;
 

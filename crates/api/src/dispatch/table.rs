@@ -8,12 +8,14 @@ use bytes::Bytes;
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
 use prost::Message;
+use tracing::Instrument;
 
 use super::Method;
 use crate::doors::Doors;
 use crate::limits::COMMAND_TIMEOUT;
 use crate::services::{agents, authorities, certificates, cluster, issue, issuers, join, tokens};
 use crate::session::{RenewAgentIdentity, Report, SubmitCsr};
+use crate::trace;
 
 macro_rules! table {
     ($($method:ty),* $(,)?) => {
@@ -63,7 +65,9 @@ table![
 async fn run_one<M: Method>(doors: &Arc<Doors>, call: Call, message: Bytes) -> Result<Bytes, Rejection> {
     let request = M::Request::decode(message)
         .map_err(|error| Rejection::new(Reason::Internal, format!("a forwarded message cannot be read: {error}")))?;
-    let run = tokio::time::timeout(COMMAND_TIMEOUT, M::run(doors, call, request)).await;
+    let span = tracing::info_span!("lead", rpc.method = M::PATH);
+    let call = Call { trace: trace::adopt(&span, call.trace), ..call };
+    let run = tokio::time::timeout(COMMAND_TIMEOUT, M::run(doors, call, request).instrument(span)).await;
     let unknown = || Rejection::new(Reason::OutcomeUnknown, "the command was not committed in time");
     let response = run.unwrap_or_else(|_| Err(unknown()))?;
     Ok(response.encode_to_vec().into())

@@ -42,7 +42,8 @@ impl Cluster for Api {
         let caller = auth::caller(&request)?;
         auth::allow(&caller, Action::Operate, &Resource::Cluster)?;
         let trace = trace::of(request.metadata());
-        let at = crate::dispatch::execute::<RequestDigest>(&self.doors, &caller, trace, v1::GetDigestsRequest {}).await?;
+        let at =
+            crate::dispatch::execute::<RequestDigest>(&self.doors, &caller, trace, v1::GetDigestsRequest {}).await?;
         peers::digests(&self.doors, at.index).await.map(Response::new).map_err(refuse::status)
     }
 

@@ -9,11 +9,11 @@ use certwright_core::ids::{Actor, TokenId};
 use certwright_core::policy::{Action, Resource};
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
-use certwright_proto::join_token::{self, JoinToken};
-use certwright_proto::v1::tokens_server::Tokens;
 use certwright_proto::api::estate::{grant_from_message, role_of, token_secret, token_to_message};
 use certwright_proto::api::values::span_from_optional;
+use certwright_proto::join_token::{self, JoinToken};
 use certwright_proto::v1;
+use certwright_proto::v1::tokens_server::Tokens;
 use tonic::{Request, Response, Status};
 
 use super::Api;

@@ -44,7 +44,8 @@ impl Session {
         loop {
             let (page, now) = self.doors.log.read(|view| {
                 let moved = view.state.scope_changed(&self.agent) > after || sent;
-                let page = if moved { view.state.scope_since(&self.agent, cursor, PAGE) } else { Some(ScopePage::default()) };
+                let page =
+                    if moved { view.state.scope_since(&self.agent, cursor, PAGE) } else { Some(ScopePage::default()) };
                 (page, view.position)
             });
             // Below the floor of what is remembered as gone: the whole scope again.
@@ -88,8 +89,12 @@ impl Session {
 
     /// The log entry at an index, read on a worker: it may have to come from disk.
     pub(super) async fn entry(&self, index: u64) -> Option<Arc<certwright_raft::AppliedEntry<certwright_core::Event>>> {
-        crate::history::entry(&self.doors, index).await.inspect_err(|error| {
-            tracing::warn!(index, %error, "an entry that state refers to cannot be read");
-        }).ok().flatten()
+        crate::history::entry(&self.doors, index)
+            .await
+            .inspect_err(|error| {
+                tracing::warn!(index, %error, "an entry that state refers to cannot be read");
+            })
+            .ok()
+            .flatten()
     }
 }

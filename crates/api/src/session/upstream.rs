@@ -4,20 +4,20 @@
 
 use std::sync::Arc;
 
-use certwright_core::{Reason, Rejection};
 use certwright_core::ids::Actor;
 use certwright_core::log::Trace;
 use certwright_core::policy::{Action, Resource};
+use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::{self, Call};
 use certwright_proto::agent::v1::agent_message::Kind as Up;
 use certwright_proto::agent::v1::server_message::Kind as Down;
 use certwright_proto::agent::v1::{
     AgentMessage, CsrAnswer, CsrSubmission, IdentityIssued, IdentityRenewal, Report as WireReport, ReportAck,
 };
-use certwright_proto::internal::v1::ReportBatch;
-use certwright_proto::status::{Refusal, from_status};
 use certwright_proto::api::session::{report_from_message, submission_from_message};
 use certwright_proto::api::values::span_to_message;
+use certwright_proto::internal::v1::ReportBatch;
+use certwright_proto::status::{Refusal, from_status};
 use certwright_proto::v1;
 use tokio::sync::{Semaphore, mpsc};
 use tonic::Streaming;
@@ -71,13 +71,9 @@ impl Session {
         let refused = execute::<SubmitCsr>(&self.doors, caller, trace, csr).await.err().map(|it| from_status(&it));
         let answer = match refused {
             None => CsrAnswer { instance, generation, ..CsrAnswer::default() },
-            Some(Refusal { code, message, retry_after, .. }) => CsrAnswer {
-                instance,
-                generation,
-                reason: code,
-                message,
-                retry_after: retry_after.map(span_to_message),
-            },
+            Some(Refusal { code, message, retry_after, .. }) => {
+                CsrAnswer { instance, generation, reason: code, message, retry_after: retry_after.map(span_to_message) }
+            }
         };
         self.send(Down::CsrAnswer(answer), trace::format(&trace)).await
     }
@@ -114,9 +110,12 @@ impl Session {
     /// Offers one batch as often as it takes; says whether it was refused for good.
     async fn offer(&self, caller: &Caller, trace: Trace, batch: ReportBatch) -> Result<bool, Over> {
         loop {
-            let Err(status) = execute::<Report>(&self.doors, caller, trace, batch.clone()).await else { return Ok(false) };
+            let Err(status) = execute::<Report>(&self.doors, caller, trace, batch.clone()).await else {
+                return Ok(false);
+            };
             let refused = from_status(&status);
-            let Some(delay) = refused.retry_after.or((refused.reason == Reason::OutcomeUnknown).then_some(REPORT_LINGER))
+            let Some(delay) =
+                refused.retry_after.or((refused.reason == Reason::OutcomeUnknown).then_some(REPORT_LINGER))
             else {
                 tracing::warn!(agent = %self.agent, reason = %refused.code, cause = %refused.message, "reports were refused");
                 return Ok(true);
@@ -207,11 +206,7 @@ impl Method for RenewAgentIdentity {
         own_agent(actor, Action::RenewIdentity)
     }
 
-    async fn run(
-        doors: &Arc<Doors>,
-        call: Call,
-        request: IdentityRenewal,
-    ) -> Result<v1::IdentityResponse, Rejection> {
+    async fn run(doors: &Arc<Doors>, call: Call, request: IdentityRenewal) -> Result<v1::IdentityResponse, Rejection> {
         debug_assert!(matches!(call.actor, Actor::Agent(_)), "only sessions call this");
         let answer = doors.control.renew_identity(call, request.csr.to_vec()).await?;
         Ok(identity_response(doors, answer))
