@@ -9,6 +9,7 @@ use std::time::Duration;
 use certwright_core::command::Command;
 use certwright_core::event::{Delivered, TokenGrant};
 use certwright_core::ids::{Actor, AuthorityName, CertificateName};
+use certwright_core::log::Trace;
 use certwright_core::spec::AuthoritySpec;
 use certwright_core::{Reason, Rejection, State};
 use certwright_custody::{NodeSeal, SealedCustody};
@@ -23,6 +24,7 @@ use crate::order::{
     AgentJoin, Bootstrap, BootstrapAnswer, Call, CsrSubmission, IdentityAnswer, IssueOrder, IssuedAnswer, NewToken,
     NodeAnswer, NodeJoin, Outcome,
 };
+use crate::projector::Projection;
 use crate::session::{Session, Tools, not_leader};
 use crate::{authorities, direct, identities, stored, tokens};
 
@@ -30,10 +32,21 @@ use crate::{authorities, direct, identities, stored, tokens};
 const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the leader's work is started.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct ControlOptions {
     /// Where metrics are registered.
     pub registry: prometheus::Registry,
+    /// The projection that the log was opened with: from now on it can look up what it projected before.
+    pub projection: Option<Arc<Projection>>,
+    /// Makes a span of the scheduler's a child of that trace, when there is one, and answers the span's own place in
+    /// its trace. Without an exporter of traces: what was given.
+    pub adopt: fn(&tracing::Span, Trace) -> Trace,
+}
+
+impl Default for ControlOptions {
+    fn default() -> Self {
+        Self { registry: prometheus::Registry::new(), projection: None, adopt: |_, parent| parent }
+    }
 }
 
 /// The handle; clones share it.
@@ -56,7 +69,12 @@ impl Control {
     ) -> Self {
         let metrics = Metrics::register(&options.registry, &log);
         let node_id = log.status().node_id;
-        let tools = Arc::new(Tools { node_id, log, custody, seal, seams, metrics });
+        let tools = Arc::new(Tools { node_id, log, custody, seal, seams, metrics, adopt: options.adopt });
+        if let Some(projection) = options.projection {
+            // Weak, because the log holds the projection.
+            let tools = Arc::downgrade(&tools);
+            projection.find_with(Box::new(move |key| tools.upgrade()?.log.lookup(key)));
+        }
         let current = Arc::new(watch::Sender::new(None));
         let stopped = CancellationToken::new();
         tokio::spawn(leader::follow(tools.clone(), current.clone(), stopped.clone()));

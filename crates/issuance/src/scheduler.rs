@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::command::Command;
+use certwright_core::event::Trigger;
 use certwright_core::ids::{CertificateName, InstanceId};
 use certwright_core::log::Trace;
 use certwright_core::state::{Due, State};
 use certwright_core::{Reason, Rejection};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tracing::Instrument;
 
 use crate::session::Session;
 
@@ -94,11 +96,30 @@ fn open(state: &State, (_, certificate, instance, trigger): Due) -> Option<(Work
 }
 
 async fn carry_out(session: Arc<Session>, work: Work, command: Command) -> Work {
-    if let Err(rejection) = session.act(Trace::default(), command).await {
+    let cause = cause(&session, &command);
+    let span = tracing::info_span!("schedule", command = command_name(&command));
+    let trace = (session.tools.adopt)(&span, cause);
+    if let Err(rejection) = session.act(trace, command).instrument(span).await {
         report(&rejection);
         tokio::time::sleep(REST).await;
     }
     work
+}
+
+/// The trace that the work continues: a first issuance that of the declaration, anything else one of its own.
+fn cause(session: &Session, command: &Command) -> Trace {
+    let Command::OpenIssuance { instance, trigger: Trigger::First, .. } = command else { return Trace::default() };
+    let declared = instance.certificate.0;
+    let entry = session.tools.log.entry(declared.index).ok().flatten();
+    let transaction = entry.as_ref().and_then(|entry| entry.transactions.get(declared.ordinal as usize));
+    transaction.map_or_else(Trace::default, |transaction| transaction.trace)
+}
+
+const fn command_name(command: &Command) -> &'static str {
+    match command {
+        Command::ReconcileCertificate { .. } => "reconcile",
+        _ => "open",
+    }
 }
 
 fn report(rejection: &Rejection) {

@@ -20,11 +20,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use crate::fault::{self, Point};
 use crate::order::Outcome;
 use crate::overlay::{Claim, Lane, Mode, Overlay, Ticket};
-use crate::session::{Tools, not_leader, reused};
+use crate::session::{Tools, child_span, not_leader, reused};
 use verdict::{Verdict, judge};
 
 /// Commands waiting for the sequencer or for its answer, beyond which callers are refused: two seconds of full rate.
@@ -87,6 +88,8 @@ pub(crate) struct Job {
     pub(crate) command: Command,
     pub(crate) check: Option<Check>,
     pub(crate) validate_only: bool,
+    /// What the command belongs to, for those who trace.
+    pub(crate) span: Span,
     pub(crate) answer: oneshot::Sender<Result<Settled, Refusal>>,
     pub(crate) _permit: OwnedSemaphorePermit,
 }
@@ -176,7 +179,7 @@ impl Sequencer {
             job.answer(Err(not_leader().into()));
         }
         while let Some(finished) = self.in_flight.next().await {
-            self.settle(finished);
+            self.settle(finished.job, finished.result);
         }
         while self.settling.next().await.is_some() {}
         self.gauge(0);
@@ -200,9 +203,15 @@ impl Sequencer {
     /// two is in flight here and therefore in the overlay: only this task writes.
     async fn consider(&mut self, batch: Vec<Arrived>) {
         let tools = self.tools.clone();
-        let verdicts: Vec<Verdict> = tools
-            .log
-            .read(|view| batch.iter().map(|arrived| judge(&tools, view, &arrived.job, &arrived.actor)).collect());
+        let verdicts: Vec<Verdict> = tools.log.read(|view| {
+            batch
+                .iter()
+                .map(|arrived| {
+                    let span = child_span!(arrived.job.span, "decide");
+                    span.in_scope(|| judge(&tools, view, &arrived.job, &arrived.actor))
+                })
+                .collect()
+        });
         for (arrived, verdict) in batch.into_iter().zip(verdicts) {
             self.place(arrived, verdict).await;
         }
@@ -240,7 +249,8 @@ impl Sequencer {
     async fn propose(&mut self, job: Job, claim: Claim, transaction: Transaction<Event>) {
         fault::point(Point::BeforePropose);
         let log = self.tools.log.clone();
-        let mut proposal = Box::pin(async move { log.propose(transaction).await });
+        let span = child_span!(job.span, "propose");
+        let mut proposal = Box::pin(async move { log.propose(transaction).await }.instrument(span));
         let early = std::future::poll_fn(|cx| Poll::Ready(proposal.as_mut().poll(cx))).await;
         fault::point(Point::AfterAppend);
         self.in_flight.push(Box::pin(async move {
@@ -253,9 +263,9 @@ impl Sequencer {
     }
 
     async fn finish(&mut self, finished: Finished) {
-        let claim = finished.claim.clone();
-        let uncertain = finished.result == Err(ProposeError::Unknown);
-        self.settle(finished);
+        let Finished { job, claim, result } = finished;
+        let uncertain = result == Err(ProposeError::Unknown);
+        self.settle(job, result);
         if uncertain {
             // It may still be appended: until that is known, nothing may be decided on what it touches.
             let barrier = barrier(self.tools.clone(), self.over.clone());
@@ -287,8 +297,7 @@ impl Sequencer {
     }
 
     /// Answers the caller: only now, when the transaction is applied here, does anything leave.
-    fn settle(&self, finished: Finished) {
-        let Finished { job, result, .. } = finished;
+    fn settle(&self, job: Job, result: Result<Committed, ProposeError>) {
         match result {
             Ok(committed) => {
                 fault::point(Point::AfterCommit);

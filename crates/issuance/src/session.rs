@@ -15,6 +15,7 @@ use certwright_raft::{Log, View};
 use certwright_seams::Seams;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::issuers::IssuerCache;
 use crate::metrics::Metrics;
@@ -29,6 +30,7 @@ pub(crate) struct Tools {
     pub(crate) seal: Arc<NodeSeal>,
     pub(crate) seams: Seams,
     pub(crate) metrics: Metrics,
+    pub(crate) adopt: fn(&Span, Trace) -> Trace,
 }
 
 /// One term of leadership.
@@ -104,6 +106,7 @@ impl Session {
             command: ask.command,
             check: ask.check,
             validate_only: ask.call.validate_only,
+            span: Span::current(),
             answer,
             _permit: permit,
         };
@@ -207,6 +210,15 @@ impl Tools {
         })
     }
 }
+
+/// A span below `parent`, or none where that is none: what is not sampled has no spans at all.
+macro_rules! child_span {
+    ($parent:expr, $name:literal) => {{
+        let parent: &tracing::Span = &$parent;
+        if parent.is_none() { tracing::Span::none() } else { tracing::info_span!(parent: parent, $name) }
+    }};
+}
+pub(crate) use child_span;
 
 /// The one place on the leader where rights are asked for, whatever the door.
 pub(crate) fn allow(actor: &Actor, action: Action, resource: &Resource) -> Result<AuthorizedActor, Rejection> {

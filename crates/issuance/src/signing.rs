@@ -11,9 +11,10 @@ use certwright_core::time::Timestamp;
 use certwright_core::x509::{Linted, SignedCertificate, VerifiedCsr, csr};
 use certwright_core::{Reason, Rejection};
 use certwright_custody::{Custody, CustodyError, KeyRef};
+use tracing::Span;
 
 use crate::issuers::{Prepared, Signer};
-use crate::session::Session;
+use crate::session::{Session, child_span};
 
 /// Attempts to compose and append one certificate when what it is composed under keeps moving.
 pub(crate) const ATTEMPTS_MAX: usize = 5;
@@ -45,7 +46,9 @@ impl Session {
     ) -> Result<(SignedCertificate, T), Rejection> {
         let begun = self.tools.seams.clock.monotonic();
         let (custody, near_key) = (self.tools.custody.clone(), key.clone());
+        let span = child_span!(Span::current(), "sign");
         let step = self.tools.on_signers(move || {
+            let _inside = span.entered();
             let (linted, rest) = make()?;
             match custody.sign_here(&near_key, linted.tbs()) {
                 Some(signature) => finish(linted, signature).map(|signed| Step::Done(Box::new(signed), rest)),

@@ -10,13 +10,13 @@ use certwright_core::log::Trace;
 use certwright_core::spec::{AuthorityPurpose, AuthoritySpec, KeyAlgorithm};
 use certwright_core::x509::spki_hash;
 use certwright_core::{Reason, Rejection};
-use certwright_custody::DataKey;
+use certwright_custody::{Custody, DataKey};
 
 use super::{existing, record, sign, system_authority};
 use crate::authorities;
 use crate::fault::{self, Point};
 use crate::order::{Bootstrap, BootstrapAnswer, Call, IdentityAnswer};
-use crate::session::Session;
+use crate::session::{Session, not_leader};
 
 /// Life of the system authority.
 const SYSTEM_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -65,6 +65,11 @@ async fn create_cluster(session: &Session, order: &Bootstrap) -> Result<(), Reje
     };
     session.act(Trace::default(), command).await?;
     session.tools.custody.unlock(data_key);
+    if session.over.is_cancelled() {
+        // The term ended meanwhile, and with it went the right to hold keys.
+        session.tools.custody.lock();
+        return Err(not_leader());
+    }
     Ok(())
 }
 

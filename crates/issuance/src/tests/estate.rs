@@ -22,12 +22,10 @@ async fn series_carry_cert_managers_names_and_labels() {
         Some((instance.id, instance.open?.generation))
     });
     let (instance, generation) = open.await;
-    let labels = r#"issuer_group="certwright.dev",issuer_kind="Issuer",issuer_name="demo",name="web",namespace="default""#;
-    let ready = |condition: &str| {
-        format!(
-            r#"certmanager_certificate_ready_status{{condition="{condition}",{labels}}}"#
-        )
-    };
+    let labels =
+        r#"issuer_group="certwright.dev",issuer_kind="Issuer",issuer_name="demo",name="web",namespace="default""#;
+    let ready =
+        |condition: &str| format!(r#"certmanager_certificate_ready_status{{condition="{condition}",{labels}}}"#);
     let before = scrape(&server);
     assert!(before.contains(&format!("{} 0", ready("True"))), "{before}");
     assert!(before.contains(&format!("{} 1", ready("False"))));

@@ -12,8 +12,8 @@ use certwright_core::ids::{
 };
 use certwright_core::log::{Position, Transaction};
 use certwright_core::spec::{
-    AuthorityPurpose, AuthoritySpec, CertificateSpec, Dialect, FilesSink, Holder, IssuerKind, IssuerSpec,
-    KeyAlgorithm, Labels, PrivateKeySpec, Sink, Subject, Target,
+    AuthorityPurpose, AuthoritySpec, CertificateSpec, Dialect, FilesSink, Holder, IssuerKind, IssuerSpec, KeyAlgorithm,
+    Labels, PrivateKeySpec, Sink, Subject, Target,
 };
 use certwright_core::state::State;
 use certwright_core::time::Timestamp;
@@ -48,6 +48,7 @@ pub(super) struct Server {
     pub(super) control: Control,
     pub(super) log: Log<State>,
     pub(super) registry: prometheus::Registry,
+    pub(super) clock: Arc<SimClock>,
     seal: Arc<NodeSeal>,
     machine: Machine,
 }
@@ -56,7 +57,7 @@ impl Machine {
     pub(super) fn new() -> Self {
         Self {
             disk: SimDisk::new(1),
-            cluster_id: ClusterId([7; 16]),
+            cluster_id: ClusterId([0xab; 16]),
             node_key: Arc::new(LeafKey::generate(KeyAlgorithm::EcdsaP256).unwrap()),
             admin_key: Arc::new(LeafKey::generate(KeyAlgorithm::EcdsaP256).unwrap()),
             seed: Arc::default(),
@@ -65,10 +66,12 @@ impl Machine {
 
     /// Starts a server on what the disk holds. Each run draws other randomness, as real ones do.
     pub(super) async fn boot(&self) -> Server {
+        show_log();
         let seed = self.seed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let disk: Arc<dyn Disk> = Arc::new(self.disk.boot());
+        let clock = Arc::new(SimClock::new(BASE_MILLIS));
         let seams = Seams {
-            clock: Arc::new(SimClock::new(BASE_MILLIS)),
+            clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             net: Arc::new(TcpNet),
             disk: disk.clone(),
@@ -82,15 +85,25 @@ impl Machine {
             LogOptions { strict: true, segment_octets: 1 << 20, ..LogOptions::new(data, self.cluster_id.0, 1, 1) };
         let identity = self.node_key.certified(vec![self_signed(&self.node_key).to_vec().into()]).unwrap();
         let projection = Arc::new(Projection::new(&registry));
-        let log =
-            Log::open(options, seams.clone(), Arc::new(DomainCodec), projection, Box::new(MemoryStore::default()), identity)
-                .await
-                .unwrap();
+        let control_options = ControlOptions {
+            registry: registry.clone(),
+            projection: Some(projection.clone()),
+            ..ControlOptions::default()
+        };
+        let log = Log::open(
+            options,
+            seams.clone(),
+            Arc::new(DomainCodec),
+            projection,
+            Box::new(MemoryStore::default()),
+            identity,
+        )
+        .await
+        .unwrap();
         log.initialize(self.member()).await.unwrap();
         let custody = Arc::new(SealedCustody::new(seams.entropy.clone(), seams.exec.clone()));
-        let control =
-            Control::start(log.clone(), custody, seal.clone(), seams, ControlOptions { registry: registry.clone() });
-        Server { control, log, registry, seal, machine: self.clone() }
+        let control = Control::start(log.clone(), custody, seal.clone(), seams, control_options);
+        Server { control, log, registry, clock, seal, machine: self.clone() }
     }
 
     fn member(&self) -> Member {
@@ -286,4 +299,15 @@ fn self_signed(key: &LeafKey) -> Arc<[u8]> {
     let linted = lint::lint(composed.unwrap(), &Profile::Authority { spec: &spec }).unwrap();
     let signature = key.sign(linted.tbs()).unwrap();
     linted.assemble(&signature).unwrap().der().clone()
+}
+
+/// With RUST_LOG set, tests show what the server says.
+fn show_log() {
+    if std::env::var_os("RUST_LOG").is_some() {
+        // The first test of the process sets it for all.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+    }
 }

@@ -117,7 +117,9 @@ impl<F: Fold> Worker<F> {
         };
         let Some(last) = entries.last() else { return Ok(false) };
         let index = last.index;
-        self.projection.store().apply(self.project(&entries), index)?;
+        // Projected before the store is locked: a projector may look up what is there.
+        let batch = self.project(&entries);
+        self.projection.store().apply(batch, index)?;
         *reached = index;
         self.metrics.projection_index.set(i64::try_from(index).unwrap_or(i64::MAX));
         Ok(true)
