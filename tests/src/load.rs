@@ -112,8 +112,8 @@ async fn call(
                 request_id: request_id.clone(),
                 ..Default::default()
             };
-            let attempt =
-                tokio::time::timeout(Duration::from_secs(10), CertificatesClient::new(channel.clone()).issue(request));
+            let mut client = CertificatesClient::new(channel.clone());
+            let attempt = tokio::time::timeout(Duration::from_secs(10), client.issue(request));
             match attempt.await {
                 Ok(Ok(answer)) => {
                     let answer = answer.into_inner();

@@ -3,7 +3,7 @@
 //! It refuses to count what it cannot read back.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +69,7 @@ pub async fn run(global: &Global, verb: BenchVerb) -> Result<ExitCode, Failure> 
 }
 
 async fn measure(
-    directory: &PathBuf,
+    directory: &Path,
     servers: u8,
     callers: usize,
     seconds: u64,

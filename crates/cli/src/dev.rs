@@ -4,7 +4,7 @@
 
 pub mod demo;
 pub mod fleet;
-mod local;
+pub mod local;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -18,34 +18,29 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with its stable code, cause and way out.
-    pub fn new(exit: Exit, code: impl Into<String>, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { exit, code: code.into(), message: message.into(), fix: fix.into() }
+    /// A failure with its reason, cause and way out.
+    pub fn new(reason: Reason, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { exit: Exit::of(reason), code: reason.code().to_string(), message: message.into(), fix: fix.into() }
     }
 
     /// The command line itself is wrong in a way that the parser could not see.
     pub fn usage(message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, "USAGE", message, fix)
+        Self::new(Reason::Usage, message, fix)
     }
 
     /// A file could not be read or written.
     pub fn file(path: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
-        Self::new(Exit::Failed, "FILE", format!("{path}: {error}"), "check the path and its permissions")
+        Self::from(Rejection::new(Reason::FileFailed, format!("{path}: {error}")))
     }
 
     /// The command looked and the answer is no.
     pub fn finding(message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::new(Exit::Failed, "FINDING", message, fix)
+        Self::new(Reason::VerificationFailed, message, fix)
     }
 
     /// A wait took longer than it may.
     pub fn timed_out(message: impl Into<String>) -> Self {
-        Self::new(
-            Exit::TimedOut,
-            "WAIT_TIMED_OUT",
-            message,
-            "give a longer --timeout; `certwright why` says what it waits for",
-        )
+        Self::from(Rejection::new(Reason::WaitTimedOut, message))
     }
 
     /// A fault of ours.
@@ -75,7 +70,7 @@ impl Failure {
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
         let reason = rejection.reason;
-        Self::new(Exit::of(reason), reason.code(), rejection.to_string(), reason.fix())
+        Self::new(reason, rejection.to_string(), reason.fix())
     }
 }
 
@@ -86,35 +81,25 @@ impl From<Status> for Failure {
             Some(field) => format!("{field}: {}", refusal.message),
             None => refusal.message.clone(),
         };
-        Self::new(refusal.exit(), refusal.code.clone(), message, refusal.reason.fix())
+        Self { code: refusal.code.clone(), ..Self::new(refusal.reason, message, refusal.reason.fix()) }
     }
 }
 
 impl From<certwright_agent::ContextError> for Failure {
     fn from(error: certwright_agent::ContextError) -> Self {
-        let fix = "name a context with --context FILE or CERTWRIGHT_CONTEXT; bootstrap, dev and a join write one";
-        Self::new(Exit::Denied, "CONTEXT", error.to_string(), fix)
+        Self::from(Rejection::new(Reason::InvalidContext, error.to_string()))
     }
 }
 
 impl From<certwright_agent::ConnectError> for Failure {
     fn from(error: certwright_agent::ConnectError) -> Self {
         use certwright_agent::ConnectError;
-        match &error {
-            ConnectError::Context(_) => {
-                Self::new(Exit::Denied, "CONTEXT", error.to_string(), "take a fresh context file")
-            }
-            ConnectError::Unreachable(_) => Self::new(
-                Exit::Failed,
-                "UNREACHABLE",
-                error.to_string(),
-                "check that the servers run and the addresses of the context",
-            ),
-            ConnectError::Untrusted(_) => {
-                let fix = "use the context of the cluster you mean; this server belongs to another one";
-                Self::new(Exit::Denied, "UNTRUSTED_SERVER", error.to_string(), fix)
-            }
-        }
+        let reason = match &error {
+            ConnectError::Context(_) => Reason::InvalidContext,
+            ConnectError::Unreachable(_) => Reason::Unreachable,
+            ConnectError::Untrusted(_) => Reason::UntrustedServer,
+        };
+        Self::from(Rejection::new(reason, error.to_string()))
     }
 }
 
