@@ -11,13 +11,17 @@ fn fault(operation: Operation, path: &str) -> Fault {
 
 #[tokio::test]
 async fn the_first_write_or_sync_error_stops_everything() {
-    for operation in [Operation::Sync, Operation::Write] {
-        let rig = Rig::new(1);
+    let batches = [1, limits::WAL_BATCH_OCTETS_MAX];
+    for (operation, batch_octets) in
+        batches.map(|octets| [(Operation::Sync, octets), (Operation::Write, octets)]).concat()
+    {
+        let mut rig = Rig::new(1);
+        rig.options.batch_octets = batch_octets;
         let (wal, _) = rig.open();
         let mut fatal = wal.fatal();
         append(&wal, &records(0, 2, 1, 10)).await;
         rig.disk.inject(fault(operation, ".seg"));
-        // Two are queued together: both must hear of it, and so must all that follow although the disk is well again.
+        // Two are queued together, in one batch or two: both must hear of it, and so must all that follow although the disk is well again.
         let (sender, first) = oneshot::channel();
         wal.append(records(2, 3, 1, 10), Box::new(move |result| drop(sender.send(result)))).await;
         assert!(done(|done| wal.save_vote(Bytes::new(), done)).await.is_err());
@@ -151,4 +155,23 @@ async fn a_writer_that_panics_is_fatal() {
     fatal.changed().await.unwrap();
     assert!(fatal.borrow().as_deref().unwrap().contains("panicked"));
     assert!(done(|done| wal.append(records(1, 2, 1, 10), done)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_spare_segment_used_in_vain_is_zeroed_before_it_is_used_again() {
+    let rig = Rig::new(8);
+    let (wal, _) = rig.open();
+    done(|done| wal.save_vote(Bytes::from(vec![7; limits::WAL_VOTE_OCTETS_MAX]), done)).await.unwrap();
+    append(&wal, &records(0, 14, 1, 4000)).await;
+    rig.disk.inject(fault(Operation::Rename, "spare"));
+    assert!(done(|done| wal.append(records(14, 16, 1, 4000), done)).await.is_err());
+    wal.close().await;
+    rig.disk.kill();
+    let (wal, recovered) = rig.open();
+    done(|done| wal.save_vote(Bytes::from_static(b"small"), done)).await.unwrap();
+    let next = recovered.last.unwrap().index + 1;
+    append(&wal, &records(next, next + 1, 1, 500)).await;
+    assert_eq!(rig.segments().len(), 2);
+    wal.close().await;
+    assert_eq!(rig.verify().finding, None, "no octets of the first attempt are left");
 }
