@@ -82,11 +82,11 @@ impl Failed {
     /// Exit code, reason code, way out.
     fn outcome(&self) -> (Exit, &'static str, &'static str) {
         match self {
-            Self::Usage(_) => (Exit::Usage, "USAGE", "see --help"),
+            Self::Usage(_) => (Exit::Usage, Reason::Usage.code(), "see --help"),
             Self::Join(error) => (Exit::of(error.reason()), error.reason().code(), error.reason().fix()),
             Self::Context(_) | Self::Agent(AgentError::Context(_) | AgentError::Connect(_)) => (
                 Exit::Denied,
-                "CONTEXT",
+                Reason::InvalidContext.code(),
                 "join with --join HOST:PORT --token @FILE --name NAME, or name a context with --context",
             ),
             Self::Agent(AgentError::Store(_)) => {

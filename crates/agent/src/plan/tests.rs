@@ -211,3 +211,64 @@ fn waits_double_up_to_their_bound() {
     assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
     assert_eq!(Attempt::after(attempt, 2, Duration::ZERO).retry_at, RETRY_FIRST);
 }
+
+mod properties {
+    //! What must hold of every plan, whatever is told and held.
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_held() -> impl Strategy<Value = Held> {
+        let targets = proptest::collection::btree_map(prop_oneof!["a", "b"], (0u64..5, 0u64..3), 0..3);
+        let attempts = proptest::collection::btree_map(prop_oneof!["a", "b"], (0u64..5, 0u64..100), 0..3);
+        (proptest::collection::btree_set(0u64..5, 0..4), targets, attempts).prop_map(|(keys, targets, attempts)| {
+            let name = |name: String| TargetName::parse(&name).unwrap();
+            let target = |(target, (generation, digest)): (String, (u64, u64))| {
+                (name(target), Arc::new(Installed { digest, ..installed(generation) }))
+            };
+            let attempt = |(target, (generation, seconds)): (String, (u64, u64))| {
+                (name(target), Attempt { generation, failures: 1, retry_at: Duration::from_secs(seconds) })
+            };
+            Held {
+                keys,
+                targets: targets.into_iter().map(target).collect(),
+                attempts: attempts.into_iter().map(attempt).collect(),
+                refused: None,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_older_early_or_late_is_installed(
+            wanted in 0u64..5,
+            issued in 0u64..5,
+            held in any_held(),
+            wall in 0u64..3000,
+            monotonic in 0u64..200,
+            connected: bool,
+        ) {
+            let wish = wish(wanted, issued, &["a", "b"]);
+            let now = Now { wall: Timestamp::from_seconds(wall), monotonic: Duration::from_secs(monotonic) };
+            let plan = plan(&wish, &held, Request::Idle, connected, now);
+            for action in &plan.actions {
+                match action {
+                    Action::Deliver { generation, install, .. } => {
+                        prop_assert!(held.targets.values().all(|held| held.generation <= *generation));
+                        prop_assert!(install.is_empty() || (1000..2000).contains(&wall));
+                    }
+                    Action::Request { generation } => prop_assert!(connected && *generation > issued),
+                    Action::DropKeys { below } => prop_assert!(*below <= issued, "a key that may be needed"),
+                    Action::Refuse { .. } => {}
+                }
+            }
+            let everywhere = wish.targets.iter().all(|target| {
+                held.targets.get(&target.name).is_some_and(|held| held.generation == issued && held.digest == target.digest)
+            });
+            if plan.settled && issued > 0 && held.targets.values().all(|held| held.generation <= issued) {
+                prop_assert!(everywhere, "settled, and a target lacks the issued generation");
+            }
+        }
+    }
+}

@@ -94,7 +94,7 @@ async fn failures_are_one_line_with_cause_and_fix_and_a_reason() {
     let (code, lines) = run(&["--context", &missing, "--state", &state]);
     assert_eq!(code, Some(4), "{lines:?}");
     assert!(lines[0].starts_with("error: ") && lines[0].contains(&missing), "{lines:?}");
-    assert_eq!(lines[1..], ["reason CONTEXT"]);
+    assert_eq!(lines[1..], ["reason INVALID_CONTEXT"]);
     let (code, lines) = run(&["--no-such-flag"]);
     assert_eq!((code, lines.last().map(String::as_str)), (Some(2), Some("reason USAGE")), "{lines:?}");
     let context = rig.root.path().join("context").display().to_string();
