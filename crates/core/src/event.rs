@@ -2,6 +2,7 @@
 //!
 //! It refuses commands, private keys in clear and anything that a replica would have to look up to understand.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,7 +113,7 @@ pub enum Event {
     },
     CertificateDeleted,
     /// An agent came to hold a target. In the transaction that declares the certificate the instance's uid is zero and
-    /// stands for the position of that transaction; see [`Event::instance`].
+    /// stands for the position of that transaction; see [`Event::instance`] and [`Event::resolved`].
     InstanceAdded {
         instance: InstanceId,
         agent: AgentName,
@@ -159,6 +160,17 @@ impl Event {
             _ => return None,
         };
         Some(id.resolved(position))
+    }
+
+    /// The event as it reads from its position: an instance declared with its certificate has the certificate's uid.
+    pub fn resolved(&self, position: Position) -> Cow<'_, Self> {
+        match self {
+            Self::InstanceAdded { instance, agent } if instance.resolved(position) != *instance => {
+                let (instance, agent) = (instance.resolved(position), agent.clone());
+                Cow::Owned(Self::InstanceAdded { instance, agent })
+            }
+            _ => Cow::Borrowed(self),
+        }
     }
 
     /// The event's kind as `events -o json` prints it.
@@ -355,5 +367,21 @@ impl Stage {
             Self::Written => "written",
             Self::Served => "served",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::fixtures::{agent, instance};
+
+    #[test]
+    fn an_instance_reads_with_the_uid_of_the_certificate_declared_with_it() {
+        let position = Position { index: 12, ordinal: 0 };
+        let added = |index| Event::InstanceAdded { instance: instance(index, 3), agent: agent("a1") };
+        assert_eq!(*added(0).resolved(position), added(12));
+        assert_eq!(*added(7).resolved(position), added(7));
+        assert_eq!(added(0).instance(position), Some(instance(12, 3)));
+        assert_eq!(Event::IssuerDeleted.instance(position), None);
     }
 }

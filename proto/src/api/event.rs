@@ -35,7 +35,7 @@ pub fn events_of(position: Position, at: Timestamp, transaction: &Transaction<Ev
         r#type: event.kind().to_owned(),
         at: Some(moment_to_message(at)),
         actor: transaction.actor.to_string(),
-        data_json: data(event).to_string(),
+        data_json: data(&event.resolved(position)).to_string(),
         trace_id: trace_id(&transaction.trace),
         number,
     };
