@@ -82,7 +82,8 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit code of a refusal. A join token that does not admit is a failed join, not a lack of rights.
+    /// The exit code of a refusal. A join token that does not admit is a failed join, not a lack of rights; without a
+    /// usable context nobody is anybody.
     pub const fn of(reason: Reason) -> Self {
         match reason {
             Reason::TokenUnknown
@@ -90,6 +91,9 @@ impl Exit {
             | Reason::TokenExpired
             | Reason::TokenRevoked
             | Reason::TokenForeign => Self::Failed,
+            Reason::InvalidContext => Self::Denied,
+            Reason::Usage => Self::Usage,
+            Reason::WaitTimedOut => Self::TimedOut,
             _ => Self::of_class(reason.class()),
         }
     }
