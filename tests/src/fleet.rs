@@ -191,11 +191,13 @@ impl Fleet {
     }
 }
 
-/// Whether a process has ended (a zombie has).
+/// Whether a process has ended with all its threads; a zombie that is only waited for has, and its files are closed.
 fn gone(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map(|tasks| tasks.count()).unwrap_or(0);
+    let zombie = std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .map(|stat| stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'))
-        .unwrap_or(true)
+        .unwrap_or(true);
+    zombie && threads <= 1
 }
 
 impl Drop for Fleet {

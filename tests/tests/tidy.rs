@@ -123,7 +123,7 @@ fn the_agent_is_light_and_the_crypto_is_one() {
 fn walls_between_rooms_hold() {
     // (word, the only place product code may say it)
     let walls = [
-        ("openraft", "crates/raft/"),
+        ("use openraft", "crates/raft/"),
         ("sled::", "crates/raft/"),
         ("kube::", "crates/agent/src/kubernetes"),
         ("axum::", "crates/api/"),

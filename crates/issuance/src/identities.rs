@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::command::Command;
-use certwright_core::event::{Event, Identity};
+use certwright_core::event::{Event, Identity, NodeRecord};
 use certwright_core::ids::{Actor, AuthorityName, ClusterId};
 use certwright_core::log::Position;
 use certwright_core::policy::{Action, Resource};
@@ -57,11 +57,22 @@ pub(crate) fn lifetime(actor: &Actor) -> Duration {
     }
 }
 
+/// Hosts that a node's certificate names, so that clients which verify host names accept it: that of its API address,
+/// and `localhost` where that is a loopback address.
+pub(crate) fn hosts(node: &NodeRecord) -> Vec<String> {
+    let host = node.api_address.rsplit_once(':').map_or(node.api_address.as_str(), |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    let loopback = host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let local = loopback.then(|| "localhost".to_owned());
+    std::iter::once(host.to_owned()).chain(local).collect()
+}
+
 /// Signs an identity of that actor for a key (SubjectPublicKeyInfo, DER) whose possession was proved, or is our own.
 pub(crate) async fn sign(
     session: &Session,
     actor: &Actor,
     spki_der: Vec<u8>,
+    hosts: Vec<String>,
 ) -> Result<(Identity, Arc<Signer>), Rejection> {
     let signer = session.signer(&system_authority()?)?;
     let (cluster_id, now) = session.tools.log.read(|view| (cluster_id(view.state), session.tools.now(view)));
@@ -78,6 +89,7 @@ pub(crate) async fn sign(
             not_before,
             not_after,
             uri: &uri,
+            hosts: &hosts,
             common_name: common_name.as_deref(),
             serves,
             spki_der: &spki_der,
@@ -172,7 +184,7 @@ pub(crate) async fn renew(session: &Session, call: Call, request: Vec<u8>) -> Re
             return Ok(answer);
         }
     }
-    let (identity, signer) = sign(session, &actor, verified.spki_der().to_vec()).await?;
+    let (identity, signer) = sign(session, &actor, verified.spki_der().to_vec(), Vec::new()).await?;
     let outcome = record(session, call, &actor, identity.clone()).await?;
     Ok(answer(&actor, &identity, &signer, outcome.position))
 }

@@ -57,8 +57,8 @@ fn nginx_serves_every_renewal_without_a_failed_handshake() {
     let _nginx = Nginx::start(&folder, port);
 
     let done = AtomicBool::new(false);
+    let client = Client::trusting(&live.join("ca.pem"));
     let (seen, handshakes) = std::thread::scope(|scope| {
-        let client = Client::trusting(&live.join("ca.pem"));
         let watcher = scope.spawn(|| {
             let (mut seen, mut handshakes) = (BTreeSet::new(), 0_u64);
             while !done.load(Ordering::Relaxed) {
@@ -72,12 +72,12 @@ fn nginx_serves_every_renewal_without_a_failed_handshake() {
             }
             (seen, handshakes)
         });
-        let waited = std::panic::catch_unwind(|| {
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             eventually("twenty renewals", Duration::from_secs(300), || {
                 std::thread::sleep(Duration::from_secs(1));
                 (watcher.is_finished() || issued(&fleet).len() > RENEWALS).then_some(())
             });
-        });
+        }));
         done.store(true, Ordering::Relaxed);
         let seen = watcher.join().unwrap();
         waited.unwrap();

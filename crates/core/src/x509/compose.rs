@@ -6,6 +6,7 @@ mod tbs;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 pub(crate) use self::tbs::encode;
 
@@ -71,6 +72,8 @@ pub struct IdentityPlan<'a> {
     pub not_after: Timestamp,
     /// The one name that counts, `certwright://...`.
     pub uri: &'a str,
+    /// Hosts under which a node is reached, DNS names or IP addresses, for clients that verify host names; empty for others.
+    pub hosts: &'a [String],
     /// A name for people.
     pub common_name: Option<&'a str>,
     /// Whether it also serves TLS: nodes do.
@@ -173,6 +176,9 @@ pub fn authority(plan: &AuthorityPlan<'_>) -> Result<Composed, Rejection> {
 pub fn identity(plan: &IdentityPlan<'_>) -> Result<Composed, Rejection> {
     let key = PublicKey::parse(plan.spki_der)?;
     let common_name = plan.common_name.map(str::to_owned);
+    let ip_addresses: Vec<IpAddr> = plan.hosts.iter().filter_map(|host| host.parse().ok()).collect();
+    let dns_names =
+        plan.hosts.iter().filter(|host| host.parse::<IpAddr>().is_err()).map(|host| host.to_lowercase()).collect();
     let mut extended_usages = BTreeSet::from([Usage::ClientAuth]);
     if plan.serves {
         extended_usages.insert(Usage::ServerAuth);
@@ -181,7 +187,8 @@ pub fn identity(plan: &IdentityPlan<'_>) -> Result<Composed, Rejection> {
         serial: plan.serial,
         validity: (plan.not_before, plan.not_after),
         subject_der: subject::encode(plan.common_name, &Subject::default())?,
-        names: Names { common_name, uris: vec![plan.uri.to_owned()], ..Names::default() },
+        names: Names { common_name, uris: vec![plan.uri.to_owned()], dns_names, ip_addresses, ..Names::default() }
+            .normalized(),
         ca: None,
         key_usages: KeyUsages::DIGITAL_SIGNATURE,
         extended_usages,

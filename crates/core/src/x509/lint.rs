@@ -14,7 +14,7 @@ use super::usage::KeyUsages;
 use crate::ids::Serial;
 use crate::policy;
 use crate::rejection::{Reason, Rejection};
-use crate::spec::{AuthoritySpec, IssuerSpec};
+use crate::spec::{AuthoritySpec, IssuerSpec, Usage};
 use crate::time::Timestamp;
 
 /// By which door a certificate came and what that door's configuration allows.
@@ -99,8 +99,11 @@ fn lint_names(facts: &FinalCertificate, profile: &Profile<'_>) -> Result<(), Rej
     let nameless = facts.names.alternatives() == 0 && facts.names.common_name.is_none();
     match profile {
         Profile::Leaf { .. } if nameless => fail("names", "the certificate would name nobody"),
-        Profile::Identity if facts.names.uris.len() != 1 || facts.names.alternatives() != 1 => {
+        Profile::Identity if facts.names.uris.len() != 1 || !facts.names.email_addresses.is_empty() => {
             fail("names", "an identity carries exactly one URI")
+        }
+        Profile::Identity if facts.names.alternatives() != 1 && !facts.extended_usages.contains(&Usage::ServerAuth) => {
+            fail("names", "only an identity that serves names hosts")
         }
         _ => Ok(()),
     }

@@ -96,7 +96,11 @@ async fn identity(session: &Session, actor: &Actor, spki_der: Vec<u8>) -> Result
     if let Some((_, answer)) = existing(session, actor, spki_hash(&spki_der))? {
         return Ok(answer);
     }
-    let (identity, signer) = sign(session, actor, spki_der).await?;
+    let hosts = session.tools.log.read(|view| match actor {
+        Actor::Node(id) => view.state.cluster.nodes.get(id).map(|node| super::hosts(&node.record)).unwrap_or_default(),
+        _ => Vec::new(),
+    });
+    let (identity, signer) = sign(session, actor, spki_der, hosts).await?;
     let outcome = record(session, Call::by(Actor::System), actor, identity.clone()).await?;
     Ok(super::answer(actor, &identity, &signer, outcome.position))
 }

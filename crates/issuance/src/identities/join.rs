@@ -35,7 +35,7 @@ pub(crate) async fn admit_agent(session: &Session, call: Call, join: AgentJoin) 
     if repeat && let Some((_, answer)) = existing(session, &actor, claimed)? {
         return Ok(answer);
     }
-    let (identity, signer) = sign(session, &actor, verified.spki_der().to_vec()).await?;
+    let (identity, signer) = sign(session, &actor, verified.spki_der().to_vec(), Vec::new()).await?;
     let outcome = session.execute(Call { request_id: None, ..call }, command(identity.clone())).await?;
     match outcome.unchanged {
         false => Ok(answer(&actor, &identity, &signer, outcome.position)),
@@ -62,7 +62,8 @@ pub(crate) async fn admit_node(session: &Session, call: Call, join: NodeJoin) ->
         if repeat && let Some((identity, _)) = existing(session, &actor, claimed)? {
             return welcome(session, node_id, &identity);
         }
-        let (identity, _) = sign(session, &actor, verified.spki_der().to_vec()).await?;
+        let hosts = super::hosts(&record(&join, node_id, claimed));
+        let (identity, _) = sign(session, &actor, verified.spki_der().to_vec(), hosts).await?;
         // The id was free when the identity was composed; another server may take it meanwhile.
         let free: crate::sequencer::Check = Box::new(move |state| self::node_id(state, claimed) == node_id);
         let call = Call { request_id: None, ..call.clone() };

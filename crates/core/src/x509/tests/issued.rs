@@ -85,6 +85,7 @@ fn alternative_names_are_critical_exactly_when_the_subject_is_empty() {
 fn identities_carry_one_uri_and_verify_for_tls() {
     let system = TestAuthority::root(KeyAlgorithm::EcdsaP256);
     let pair = pair(KeyAlgorithm::EcdsaP256);
+    let hosts = ["node-1.internal".to_owned(), "127.0.0.1".to_owned()];
     for (uri, serves, common_name) in
         [("certwright://00ff/node/1", true, None), ("certwright://00ff/administrator/admin", false, Some("admin"))]
     {
@@ -93,6 +94,7 @@ fn identities_carry_one_uri_and_verify_for_tls() {
             not_before: NOW,
             not_after: NOW.plus(DAY * 365),
             uri,
+            hosts: if serves { &hosts } else { &[] },
             common_name,
             serves,
             spki_der: &rcgen::PublicKeyData::subject_public_key_info(&pair),
@@ -104,6 +106,9 @@ fn identities_carry_one_uri_and_verify_for_tls() {
         verify(&openssl, system.certificate.der(), None, issued.der(), &["-purpose", "sslclient"]);
         let inspected = inspect(issued.der()).unwrap();
         assert_eq!(inspected.names.uris, [uri]);
+        let expected: &[&str] = if serves { &["node-1.internal"] } else { &[] };
+        assert_eq!(inspected.names.dns_names, expected);
+        assert_eq!(inspected.names.ip_addresses.len(), usize::from(serves));
         assert_eq!(inspected.usages.contains(&"server auth".to_owned()), serves);
         assert_eq!(inspected.names.common_name.as_deref(), common_name);
     }
