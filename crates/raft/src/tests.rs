@@ -8,6 +8,7 @@ mod cluster;
 mod failover;
 mod membership;
 mod restart;
+mod simulated;
 mod single;
 mod snapshots;
 mod suite;

@@ -163,14 +163,20 @@ impl PeerClient {
         }
     }
 
-    async fn open_stream<S>(&self, input: S, deadline: Duration) -> Result<AppendStream, Rpc>
+    /// Opens a stream for `first` and what follows it.
+    async fn open_stream<S>(
+        &self,
+        first: AppendEntriesRequest<Types>,
+        rest: S,
+        deadline: Duration,
+    ) -> Result<AppendStream, Rpc>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
         let mut client = self.connected(self.lane)?;
         let outstanding = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&outstanding);
-        let requests = input.map(move |request| {
+        let requests = stream::once(std::future::ready(first)).chain(rest).map(move |request| {
             counter.fetch_add(1, Ordering::Relaxed);
             envelope(&AppendForm::from(&request))
         });
@@ -232,7 +238,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         answer.try_into().map_err(|error| malformed(&error))
     }
 
-    fn stream_append<'s, S>(&'s mut self, input: S, option: RPCOption) -> BoxFuture<'s, Result<Answers<'s>, Rpc>>
+    fn stream_append<'s, S>(&'s mut self, mut input: S, option: RPCOption) -> BoxFuture<'s, Result<Answers<'s>, Rpc>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
@@ -240,8 +246,10 @@ impl RaftNetworkV2<Types> for PeerClient {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let deadline = self.append_deadline(&option);
-            let opened = self.open_stream(input, deadline).await?;
+            // openraft backs off inside its stream of requests: connecting before it yields one would try a peer that
+            // is down without a pause.
+            let Some(first) = input.next().await else { return Ok(Box::pin(stream::empty()) as Answers<'s>) };
+            let opened = self.open_stream(first, input, self.append_deadline(&option)).await?;
             let this = &*self;
             let answers = stream::unfold(Some(opened), move |opened| async move {
                 let mut opened = opened?;
