@@ -39,6 +39,8 @@ pub(crate) enum Step {
     Promote(NodeId),
     /// Is no longer a member.
     Remove(NodeId),
+    /// This server is the one to be removed: another leads first, and removes it.
+    HandOver,
 }
 
 /// Why a step was not done.
@@ -54,6 +56,8 @@ enum Obstacle {
     Unreachable(String),
     #[error("it has not caught up")]
     Behind,
+    #[error("it leads still")]
+    Leading,
     #[error("its proof is wrong")]
     Disproved,
 }
@@ -129,8 +133,8 @@ fn step(cluster: &Cluster, members: &Members, me: NodeId, id: NodeId, node: &Nod
     let among = |members: &[Member]| members.iter().any(|member| member.node_id == id);
     let (votes, learns) = (among(&members.voters), among(&members.learners));
     if node.removed {
-        // A leader does not remove itself: it would lose the answer. The next one does it.
-        return ((votes || learns) && id != me).then_some(Step::Remove(id));
+        let step = if id == me { Step::HandOver } else { Step::Remove(id) };
+        return (votes || learns).then_some(step);
     }
     if !votes && !learns {
         return Some(Step::Learn(member(&node.record)));
@@ -156,6 +160,10 @@ async fn take(session: &Session, step: &Step) -> Result<(), Obstacle> {
         Step::Prove(id) => prove(session, *id).await,
         Step::Promote(id) => Ok(log.promote(*id).await?),
         Step::Remove(id) => Ok(log.remove(*id).await?),
+        Step::HandOver => {
+            crate::leader::give_up(&session.tools).await;
+            Err(Obstacle::Leading)
+        }
     }
 }
 

@@ -121,13 +121,14 @@ async fn unlock(tools: &Arc<Tools>) {
 }
 
 /// Hands leadership to a voter who has proved that it can open the data key.
-async fn give_up(tools: &Arc<Tools>) {
+pub(crate) async fn give_up(tools: &Arc<Tools>) {
     let status = tools.log.status();
     let other = tools.log.read(|view| {
         let cluster = &view.state.cluster;
         let proved = |id: &u64| cluster.nodes.get(id).is_some_and(|node| node.proved == Some(cluster.data_key_id));
         let mut voters = status.members.voters.iter().map(|member| member.node_id);
-        voters.find(|id| *id != tools.node_id && proved(id))
+        let stays = |id: &u64| cluster.nodes.get(id).is_some_and(|node| !node.removed);
+        voters.find(|id| *id != tools.node_id && proved(id) && stays(id))
     });
     if let Some(other) = other
         && let Err(error) = tools.log.transfer_leader(other).await

@@ -62,7 +62,8 @@ fn each_server_takes_the_next_step_and_votes_last() {
 }
 
 #[test]
-fn a_leader_does_not_remove_itself() {
+fn a_leader_that_is_removed_hands_over_and_is_removed_by_the_next() {
     let removed = node(&[4], Some(4), true);
-    assert!(steps(&cluster(removed), &members(&[1, 2], &[]), 2).is_empty());
+    assert_eq!(steps(&cluster(removed.clone()), &members(&[1, 2], &[]), 2), [Step::HandOver]);
+    assert_eq!(steps(&cluster(removed), &members(&[1, 2], &[]), 1), [Step::Remove(2)]);
 }
