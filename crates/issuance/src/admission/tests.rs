@@ -1,3 +1,4 @@
+//! The steps of admission as a table of what the cluster and its members say.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+//! Claims: who conflicts with whom, who waits for whom, and that nobody is left behind.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;

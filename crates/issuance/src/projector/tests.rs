@@ -1,3 +1,4 @@
+//! Keys of the projection as golden octets, and the alarm about a serial seen twice.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+//! CA certificates: intended before they are signed, finished by whoever leads next.
+
 use std::collections::BTreeMap;
 
 use certwright_core::Reason;

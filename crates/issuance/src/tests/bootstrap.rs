@@ -1,3 +1,5 @@
+//! The birth of a cluster, killed at every step, and those who join it.
+
 use std::sync::Arc;
 
 use certwright_core::Reason;

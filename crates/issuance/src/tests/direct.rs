@@ -1,3 +1,5 @@
+//! Direct issuance: what is answered is logged, once, and under the policy of that place in the log.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

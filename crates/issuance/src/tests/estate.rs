@@ -1,3 +1,5 @@
+//! Series about the fleet, as a scraper sees them.
+
 use std::sync::Arc;
 
 use certwright_core::command::Command;

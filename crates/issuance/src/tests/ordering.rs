@@ -1,3 +1,5 @@
+//! The sequencer: one winner, one effect for each request id, nothing refused in the log.
+
 use std::sync::Arc;
 
 use certwright_core::command::{Command, Etag};

@@ -1,3 +1,5 @@
+//! Stored certificates from declaration to renewal, once for each generation.
+
 use std::sync::Arc;
 use std::time::Duration;
 
