@@ -21,7 +21,7 @@ const CONTEXT_MODE: u32 = 0o600;
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
     /// There is none.
-    #[error("there is no context file {0}; bootstrap or a join writes one, or name it with --context")]
+    #[error("there is no context file {0}")]
     Missing(PathBuf),
     /// It could not be read or written.
     #[error("context file {path}: {error}")]
@@ -32,7 +32,7 @@ pub enum ContextError {
         error: io::Error,
     },
     /// It could be read and makes no sense.
-    #[error("context file {path}: {cause}; take a fresh copy from where it was made")]
+    #[error("context file {path}: {cause}")]
     Malformed {
         /// The file.
         path: PathBuf,

@@ -80,6 +80,11 @@ fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<(String, String)>, Failure> 
         let mut text = String::new();
         let mut input = std::io::Read::take(std::io::stdin(), MANIFEST_OCTETS_MAX + 1);
         std::io::Read::read_to_string(&mut input, &mut text).map_err(|error| Failure::file("standard input", error))?;
+        if text.len() as u64 > MANIFEST_OCTETS_MAX {
+            let large =
+                std::io::Error::new(std::io::ErrorKind::InvalidData, format!("at most {MANIFEST_OCTETS_MAX} octets"));
+            return Err(Failure::read("standard input", &large));
+        }
         return Ok(vec![("standard input".to_string(), text)]);
     }
     let files: Vec<PathBuf> = match disk.stat(path).map_err(|error| Failure::file(path.display(), error))?.is_dir {
@@ -93,7 +98,7 @@ fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<(String, String)>, Failure> 
         }
     };
     let load = |file: PathBuf| {
-        let octets = disk.read(&file, MANIFEST_OCTETS_MAX).map_err(|error| Failure::file(file.display(), error))?;
+        let octets = disk.read(&file, MANIFEST_OCTETS_MAX).map_err(|error| Failure::read(file.display(), &error))?;
         let text = String::from_utf8(octets).map_err(|error| Failure::file(file.display(), error))?;
         Ok((file.display().to_string(), text))
     };
@@ -135,7 +140,9 @@ pub async fn apply(
                     |channel, request| async move { IssuersClient::new(channel).update_issuer(request).await },
                 )
                 .await?;
-            Ok((name, verb(answer.unchanged, false)))
+            // An etag is uid and revision; the first revision is the creation.
+            let created = answer.issuer.is_some_and(|issuer| issuer.etag.ends_with(".1"));
+            Ok((name, verb(answer.unchanged, created)))
         }
         Resource::Agent(_) => Err(Failure::usage(
             "an agent cannot be declared",

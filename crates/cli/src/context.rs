@@ -5,10 +5,11 @@
 use std::process::ExitCode;
 
 use certwright_agent::Context;
-use certwright_core::ids::AdministratorName;
+use certwright_core::ids::Actor;
 use certwright_core::spec::KeyAlgorithm;
 use certwright_core::x509::inspect::inspect;
 use certwright_core::x509::pem;
+use certwright_core::{Reason, Rejection};
 use certwright_proto::v1;
 use certwright_proto::v1::cluster_client::ClusterClient;
 use serde_json::json;
@@ -56,11 +57,12 @@ pub async fn run(global: &Global, args: ContextArgs) -> Result<ExitCode, Failure
 
 /// A new key and certificate for the same identity.
 async fn renew(client: &Client, context: &Context) -> Result<Context, Failure> {
-    let name = context.actor.to_string();
-    let person = name.strip_prefix("administrator/").unwrap_or(&name);
-    AdministratorName::parse(person)?;
+    let Actor::Administrator(person) = &context.actor else {
+        let message = format!("{} is not an administrator; an agent renews its identity by itself", context.actor);
+        return Err(Rejection::new(Reason::PermissionDenied, message).into());
+    };
     let key = crate::issue::new_key(client.seams(), KeyAlgorithm::EcdsaP256)?;
-    let csr = crate::issue::request(&key, Some(person), &[])?;
+    let csr = crate::issue::request(&key, Some(person.as_str()), &[])?;
     let request = v1::RenewIdentityRequest { csr: csr.into() };
     let call = |channel, request| async move { ClusterClient::new(channel).renew_identity(request).await };
     let answer = client.call(request, call).await?;

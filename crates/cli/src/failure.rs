@@ -33,6 +33,14 @@ impl Failure {
         Self::from(Rejection::new(Reason::FileFailed, format!("{path}: {error}")))
     }
 
+    /// A file that could not be read, or holds more than it may.
+    pub fn read(path: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => Self::from(Rejection::new(Reason::TooLarge, format!("{path}: {error}"))),
+            _ => Self::file(path, error),
+        }
+    }
+
     /// The command looked and the answer is no.
     pub fn finding(message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::new(Reason::VerificationFailed, message, fix)

@@ -44,7 +44,7 @@ pub async fn run(global: &Global, args: IssueArgs) -> Result<ExitCode, Failure> 
     let (csr, key) = match &args.csr {
         Some(file) => {
             let limit = certwright_core::limits::CSR_OCTETS_MAX as u64;
-            let csr = disk.read(file, limit).map_err(|error| Failure::file(file.display(), error))?;
+            let csr = disk.read(file, limit).map_err(|error| Failure::read(file.display(), &error))?;
             (csr, None)
         }
         None => {

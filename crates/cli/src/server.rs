@@ -29,6 +29,9 @@ pub async fn run(_: &Global, args: ServerArgs) -> Result<ExitCode, Failure> {
     let seams = Seams::system();
     let telemetry = Telemetry::start("certwright-server");
     let config = config(&args)?;
+    if args.bootstrap || args.join.is_some() {
+        free(&args, &seams).await?;
+    }
     if args.bootstrap {
         let file = args.data.join("administrator.context");
         bootstrap(&config, seams.clone(), |administrator| keep(administrator, &*seams.disk, &file)).await?;
@@ -61,6 +64,19 @@ async fn serve(mut node: Node) -> Result<ExitCode, Failure> {
     }
     node.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a taken address before a cluster is founded or a token is used for it.
+async fn free(args: &ServerArgs, seams: &Seams) -> Result<(), Failure> {
+    if seams.disk.exists(&args.data.join("node.json")).unwrap_or(false) {
+        return Ok(());
+    }
+    for (given, usual) in [(args.grpc, 7443), (args.raft, 7444), (args.http, 7480)] {
+        let address = given.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], usual)));
+        let taken = |error| Rejection::new(Reason::PortInUse, format!("cannot listen on {address}: {error}"));
+        seams.net.listen(address).await.map(drop).map_err(taken)?;
+    }
+    Ok(())
 }
 
 fn config(args: &ServerArgs) -> Result<NodeConfig, Failure> {

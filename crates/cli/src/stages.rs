@@ -41,7 +41,10 @@ fn reached(instance: &v1::InstanceStatus, generation: u64) -> Vec<String> {
     for delivery in instance.deliveries.iter().filter(|delivery| delivery.generation >= generation) {
         let place = if delivery.target.is_empty() { String::new() } else { format!(" target {}", delivery.target) };
         match delivery.failure_reason.as_str() {
-            "" => lines.push(format!("{who}:{place} {}", delivery.stage)),
+            "" => lines.extend(passed(&delivery.stage).iter().map(|stage| match *stage {
+                "received" | "verified" => format!("{who}: {stage}"),
+                stage => format!("{who}:{place} {stage}"),
+            })),
             reason => lines
                 .push(format!("{who}:{place} failed after {}: {reason}: {}", delivery.stage, delivery.failure_message)),
         }
@@ -52,6 +55,13 @@ fn reached(instance: &v1::InstanceStatus, generation: u64) -> Vec<String> {
         lines.push(text);
     }
     lines
+}
+
+/// The stages up to this one: a look may come after several of them.
+fn passed(stage: &str) -> &'static [&'static str] {
+    const STAGES: [&str; 4] = ["received", "verified", "written", "served"];
+    let reached = STAGES.iter().position(|known| *known == stage);
+    &STAGES[..reached.map_or(0, |place| place + 1)]
 }
 
 /// Whether every target of the instance has the generation, as far as it is to be proved.
