@@ -93,8 +93,8 @@ impl Store {
             move |error: io::Error| StoreError::Io { path, error }
         };
         let instances = root.join("instances");
-        disk.create_dir_all(root, 0o700).map_err(at(root))?;
-        disk.create_dir_all(&instances, 0o700).map_err(at(&instances))?;
+        disk.create_dir_durable(root, 0o700).map_err(at(root))?;
+        disk.create_dir_durable(&instances, 0o700).map_err(at(&instances))?;
         let path = root.join("lock");
         let lock = disk.open(&path, Open::Create(0o600)).map_err(at(&path))?;
         match lock.lock() {

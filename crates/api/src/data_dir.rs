@@ -94,7 +94,7 @@ impl DataDir {
     /// `DATA_IN_USE` when another process has it.
     pub fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Rejection> {
         let failed = |error| file_failed("open", path, error);
-        disk.create_dir_all(path, 0o700).map_err(failed)?;
+        disk.create_dir_durable(path, 0o700).map_err(failed)?;
         let names = disk.list(path).map_err(failed)?;
         let ours = |name: &PathBuf| name.file_name().is_some_and(|name| name == RECORD || name == LOCK);
         if !names.is_empty() && !names.iter().any(ours) {

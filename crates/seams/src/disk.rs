@@ -91,6 +91,23 @@ pub trait Disk: Send + Sync + 'static {
         Ok(buffer)
     }
 
+    /// Creates a directory and its missing parents, and makes every new name survive a power cut.
+    fn create_dir_durable(&self, path: &Path, mode: u32) -> io::Result<()> {
+        let mut fresh = Vec::new();
+        for directory in path.ancestors().take_while(|it| !it.as_os_str().is_empty()) {
+            if self.exists(directory)? {
+                break;
+            }
+            fresh.push(directory);
+        }
+        self.create_dir_all(path, mode)?;
+        for directory in fresh {
+            let parent = directory.parent().filter(|it| !it.as_os_str().is_empty());
+            self.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+
     /// Replaces a file as a whole and for good: temporary file beside it, sync, rename, directory sync.
     fn write_atomic(&self, path: &Path, data: &[u8], mode: u32) -> io::Result<()> {
         let parent = path.parent().unwrap_or(Path::new("."));

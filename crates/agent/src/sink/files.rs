@@ -150,10 +150,7 @@ impl FilesWriter {
         if self.disk.exists(&versions)? {
             return Ok(());
         }
-        self.disk.create_dir_all(directory, 0o755)?;
-        self.disk.create_dir_all(&versions, 0o755)?;
-        self.disk.sync_dir(directory)?;
-        directory.parent().map_or(Ok(()), |parent| self.disk.sync_dir(parent))
+        self.disk.create_dir_durable(&versions, 0o755)
     }
 
     /// Points the current link at `version`, by one rename, durably.
@@ -204,7 +201,7 @@ impl FilesWriter {
         }
         let contents = zeroize::Zeroizing::new(self.disk.read(&path, REPLACED_OCTETS_MAX)?);
         let replaced = directory.join(REPLACED);
-        self.disk.create_dir_all(&replaced, 0o700)?;
+        self.disk.create_dir_durable(&replaced, 0o700)?;
         self.disk.write_atomic(&replaced.join(name), &contents, stat.mode & 0o700)
     }
 

@@ -45,6 +45,25 @@ fn unsynced_data_may_be_lost_kept_or_torn() {
 }
 
 #[test]
+fn durable_directories_survive_with_all_their_parents() {
+    let directory = Path::new("/var/lib/certwright");
+    let mut plain = 0;
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed);
+        disk.create_dir_all(directory, 0o700).unwrap();
+        disk.crash();
+        plain += usize::from(disk.exists(directory).unwrap());
+
+        let disk = SimDisk::new(seed);
+        disk.create_dir_durable(directory, 0o700).unwrap();
+        disk.create_dir_durable(directory, 0o700).unwrap();
+        disk.crash();
+        assert!(disk.exists(directory).unwrap(), "seed {seed}");
+    }
+    assert!(plain < 45, "{plain} of 50 survived without care");
+}
+
+#[test]
 fn unsynced_names_may_be_lost_although_their_data_was_synced() {
     let mut kept = 0;
     for seed in 0..50 {
