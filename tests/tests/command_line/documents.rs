@@ -109,8 +109,13 @@ fn docs_cli_is_generated_from_the_command_line() {
 
 /// The long help of one command and of all below it.
 fn page(text: &mut String, command: &mut clap::Command, name: &str) {
-    // Values that the environment happens to hold now are not part of the description.
-    *command = command.clone().mut_args(|argument| argument.hide_env_values(true));
+    // Values that the environment happens to hold now are not part of the description, and the flags of every verb are
+    // told once.
+    let top = !name.contains(' ');
+    *command = command.clone().mut_args(|argument| {
+        let everywhere = !top && argument.is_global_set();
+        argument.hide_env_values(true).hide(everywhere)
+    });
     let help = command.render_long_help().to_string();
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();
     write!(text, "\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end()).unwrap();

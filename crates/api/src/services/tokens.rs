@@ -7,6 +7,7 @@ use std::sync::Arc;
 use certwright_core::command::Command;
 use certwright_core::ids::{Actor, TokenId};
 use certwright_core::policy::{Action, Resource};
+use certwright_core::time::Timestamp;
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
 use certwright_proto::api::estate::{grant_from_message, role_of, token_secret, token_to_message};
@@ -34,13 +35,16 @@ impl Tokens for Api {
     async fn list_tokens(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListTokensResponse>, Status> {
         let asked = request.get_ref().clone();
         let method = ("certwright.v1.Tokens/ListTokens", Resource::Tokens);
+        let wall = Timestamp::from_millis(self.doors.seams.clock.wall_millis());
         self.read(&request, method, asked.min_token.as_ref(), |view| {
+            // The log's time stands still while nothing happens; tokens expire all the same.
+            let now = view.at.max(wall);
             let after = paging::start(&asked.page_token)?.map(|last| TokenId::parse(&last)).transpose()?;
             let size = paging::size(asked.page_size)?;
             let mut page = view.state.tokens.page_after(after.as_ref(), size + 1, |_| true);
             let next = paging::cut(&mut page, size, |last| last.id.as_str());
             Ok(v1::ListTokensResponse {
-                tokens: page.into_iter().map(|token| token_to_message(token, view.at)).collect(),
+                tokens: page.into_iter().map(|token| token_to_message(token, now)).collect(),
                 next_page_token: next,
                 token: Some(self.doors.token(view.position)),
             })
