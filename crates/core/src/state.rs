@@ -237,7 +237,7 @@ pub struct Instance {
     pub last_failure: Option<Box<(String, String, Timestamp)>>,
     /// Not before this moment again after a failure.
     pub retry_at: Option<Timestamp>,
-    /// Newest report of each target, and of none (received, verified), newest generation only.
+    /// Newest report of each target, newest generation only; and of none (received, verified) until a target is written.
     pub deliveries: Vec<Delivery>,
 }
 

@@ -170,3 +170,20 @@ impl Indexes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_target_names_are_shared_and_no_more() {
+        let mut indexes = Indexes::default();
+        let target = |n: usize| TargetName::parse(&format!("t{n}")).expect("a name");
+        let first = indexes.share_target(target(0));
+        assert!(std::ptr::eq(indexes.share_target(target(0)).as_str(), first.as_str()));
+        (1..TARGET_NAMES_MAX).for_each(|n| drop(indexes.share_target(target(n))));
+        assert_eq!(indexes.targets.len(), TARGET_NAMES_MAX);
+        indexes.share_target(target(TARGET_NAMES_MAX));
+        assert_eq!(indexes.targets.len(), 1);
+    }
+}

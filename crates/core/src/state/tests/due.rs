@@ -124,3 +124,16 @@ fn a_failed_issuance_waits_for_its_retry_and_a_new_specification_does_not() {
     assert_eq!(names(&world, 1), ["one"]);
     assert_eq!(world.state.counts().failing, 0);
 }
+
+#[test]
+fn what_says_something_old_is_as_urgent_as_what_was_never_issued() {
+    let mut world = world();
+    let patience = limits::FIRST_ISSUANCE_PATIENCE.as_secs();
+    add(&mut world, "outdated", Some((8000, 10_000)));
+    add(&mut world, "dark-before", Some((0, patience - 1)));
+    add(&mut world, "dark-after", Some((0, patience + 1)));
+    let mut wanted = spec(on("a1"));
+    wanted.dns_names.push("www.example.test".to_owned());
+    world.happen(name("outdated").stream(), Event::CertificateUpdated { spec: wanted.into() });
+    assert_eq!(names(&world, 10), ["dark-before", "outdated", "dark-after"]);
+}
