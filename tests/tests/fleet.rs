@@ -3,6 +3,8 @@
 //! It refuses simulated parts; those are in simulation.rs.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail loudly")]
 
+#[path = "fleet/canary.rs"]
+mod canary;
 #[path = "fleet/chaos.rs"]
 mod chaos;
 #[path = "fleet/nginx.rs"]
