@@ -23,8 +23,8 @@ use super::estate::api;
 
 /// How long anything may take until it is answered.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long one attempt may take: less than connecting to a server that lost its power, which refuses nothing.
+const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between two attempts, or two looks.
 pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
