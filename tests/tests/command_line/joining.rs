@@ -9,6 +9,7 @@ use std::time::Duration;
 use certwright_agent::Context;
 use certwright_seams::Seams;
 use certwright_tests::fleet::Fleet;
+use certwright_tests::peers::free_port;
 use certwright_tests::program::{eventually, ours, run};
 
 use crate::shared::{self, refusal};
@@ -31,7 +32,7 @@ impl Door<'_> {
         let mut command = Command::new(ours("certwright"));
         command.args(["server", "--name", "intruder", "--join", &self.address, "--token", token, "--data"]).arg(&data);
         for port in ["--grpc", "--raft", "--http"] {
-            command.args([port, "127.0.0.1:0"]);
+            command.args([port, &format!("127.0.0.1:{}", free_port())]);
         }
         run(command.env("CERTWRIGHT_LOG", "off"))
     }
