@@ -1,7 +1,7 @@
 //! The binaries as a user meets them: roles, reasons, generated documents, bad input, the tour.
 //!
 //! It refuses more fleets than it needs: what only asks shares one, a test at a time.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail loudly")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, reason = "tests fail loudly")]
 
 #[path = "command_line/bad_input.rs"]
 mod bad_input;
