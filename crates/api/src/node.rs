@@ -81,6 +81,8 @@ pub struct NodeConfig {
     pub advertise: Advertise,
     /// Timers of consensus.
     pub timers: Timers,
+    /// Octets of one file of the log; the log's own choice when absent.
+    pub segment_octets: Option<u64>,
     /// Where the projection is kept: sled, which knows no disk but the machine's, or memory in simulation.
     pub projection: OpenProjection,
     /// Panic where a replica refuses a transaction; for tests.
@@ -96,6 +98,7 @@ impl NodeConfig {
             listen: Listen::default(),
             advertise: Advertise::default(),
             timers: Timers::default(),
+            segment_octets: None,
             projection: |path| Ok(Box::new(SledStore::open(path)?)),
             strict: false,
         }
@@ -221,6 +224,7 @@ impl Rooms {
         let mut options = LogOptions::new(data.path().to_path_buf(), cluster_id, record.node_id, record.epoch);
         options.election_millis = config.timers.election_millis;
         options.heartbeat_millis = config.timers.heartbeat_millis;
+        options.segment_octets = config.segment_octets.unwrap_or(options.segment_octets);
         options.strict = config.strict;
         options.registry = registry.clone();
         let projection = (config.projection)(&data.path().join("projection"))

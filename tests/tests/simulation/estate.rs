@@ -25,6 +25,8 @@ pub(super) const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
 pub(super) const AGENT: &str = "agent-1";
 /// Every machine's data.
 const DATA: &str = "/data";
+/// Octets of one file of a server's log: the usual ones of three servers would take a gigabyte of memory.
+const SEGMENT_OCTETS: u64 = 4 * 1024 * 1024;
 /// Where the clocks start: some day in 2026.
 const BASE_MILLIS: u64 = 1_790_000_000_000;
 /// How far a clock may be from the others, to either side.
@@ -188,6 +190,7 @@ fn config(name: &str) -> NodeConfig {
         name: Some(NodeName::parse(name).unwrap()),
         listen: Listen { api: address(7443), raft: address(7444), http: address(7480) },
         advertise: Advertise { api: named(7443), raft: named(7444), http: named(7480) },
+        segment_octets: Some(SEGMENT_OCTETS),
         projection: |_| Ok(Box::new(MemoryStore::default())),
         strict: true,
         ..NodeConfig::new(Path::new(DATA).join("server"))
