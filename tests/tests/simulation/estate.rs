@@ -25,8 +25,8 @@ pub(super) const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
 pub(super) const AGENT: &str = "agent-1";
 /// Every machine's data.
 const DATA: &str = "/data";
-/// Octets of one file of a server's log: the usual ones of three servers would take a gigabyte of memory.
-const SEGMENT_OCTETS: u64 = 4 * 1024 * 1024;
+/// Octets of one file of a server's log, the least that it takes: usual ones of three servers are a gigabyte of memory.
+const SEGMENT_OCTETS: u64 = 64 * 1024;
 /// Where the clocks start: some day in 2026.
 const BASE_MILLIS: u64 = 1_790_000_000_000;
 /// How far a clock may be from the others, to either side.
