@@ -1,7 +1,7 @@
 //! Whole-system tests on real processes: three servers, agents, TLS and fsync, real peers.
 //!
 //! It refuses simulated parts; those are in simulation.rs.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail loudly")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, reason = "tests fail loudly")]
 
 #[path = "fleet/canary.rs"]
 mod canary;
