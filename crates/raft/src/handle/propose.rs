@@ -131,8 +131,18 @@ impl<F: Fold> Packer<F> {
     }
 
     async fn pack(&mut self, first: Proposal) {
+        // A batch that was turned away holds its permit: it must go out first, or nothing ever would.
+        let permit = tokio::select! {
+            biased;
+            Some(batch) = self.returned.recv() => {
+                self.turned_away.insert(batch.number, batch);
+                self.carried = Some(first);
+                return;
+            }
+            permit = Arc::clone(&self.in_flight).acquire_owned() => permit,
+        };
         // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(&self.in_flight).acquire_owned().await else { return };
+        let Ok(permit) = permit else { return };
         let term = first.term;
         let mut builder = EntryBuilder::new();
         builder.push(&first.encoded);
