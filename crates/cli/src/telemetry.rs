@@ -18,20 +18,20 @@ impl Telemetry {
     /// Starts logging (`CERTWRIGHT_LOG` or `RUST_LOG`, `info` when absent) and, when `OTEL_EXPORTER_OTLP_ENDPOINT` is set,
     /// tracing under this service name.
     pub fn start(service: &'static str) -> Self {
-        Self::start_at(service, "info")
+        Self::start_at(service, "info,openraft=warn")
     }
 
     /// The same with warnings only, for a demonstration whose own words matter.
     pub fn quiet(service: &'static str) -> Self {
-        Self::start_at(service, "warn")
+        Self::start_at(service, "warn,openraft=error")
     }
 
-    fn start_at(service: &'static str, level: &str) -> Self {
+    fn start_at(service: &'static str, levels: &str) -> Self {
         let filter = std::env::var("CERTWRIGHT_LOG")
             .or_else(|_| std::env::var("RUST_LOG"))
             .ok()
             .and_then(|text| EnvFilter::try_new(text).ok())
-            .unwrap_or_else(|| EnvFilter::new(format!("{level},openraft=warn,openraft::replication=error,openraft::engine=error,h2=warn,hyper=warn,sled=warn")));
+            .unwrap_or_else(|| EnvFilter::new(format!("{levels},openraft::replication=error,openraft::engine=error,h2=warn,hyper=warn,sled=warn")));
         let provider = std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").and_then(|_| exporter(service));
         let traces =
             provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
