@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use certwright_raft::Role;
 use certwright_seams::net::{BoxStream, Listener};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -33,8 +34,12 @@ pub(crate) async fn serve(listener: Box<dyn Listener>, doors: Arc<Doors>, shutdo
     }
 }
 
-async fn livez() -> &'static str {
-    "ok\n"
+/// Live: the log runs. A server whose log has stopped never recovers by itself.
+async fn livez(State(doors): State<Arc<Doors>>) -> Response {
+    match doors.log.status().role {
+        Role::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "the log has stopped\n").into_response(),
+        _ => "ok\n".into_response(),
+    }
 }
 
 /// Ready: not draining, and this server leads or follows a leader. A server that is not should get no new callers.

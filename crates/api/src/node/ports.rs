@@ -30,7 +30,7 @@ use crate::{http, listener};
 /// Octets in flight towards this server per stream and connection: messages are small, streams are many.
 const WINDOW_OCTETS: u32 = 1024 * 1024;
 
-/// Serves all three until `shutdown`; each task yields its name when it ends.
+/// Serves all three until `shutdown` and watches the log; each task yields its name when it ends.
 pub(super) fn serve(
     doors: &Arc<Doors>,
     listeners: Listeners,
@@ -63,6 +63,17 @@ pub(super) fn serve(
             tracing::error!(%error, "the API port ended");
         }
         "the API port"
+    });
+
+    // Without its log the process is of no use: whoever started it starts it again.
+    let (log, stop) = (doors.log.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = log.stopped() => {}
+        }
+        "the log"
     });
 
     let (doors, stop) = (doors.clone(), shutdown.clone());
