@@ -9,7 +9,7 @@ mod upstream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certwright_core::ids::{Actor, AgentName};
+use certwright_core::ids::{Actor, AgentName, Uid};
 use certwright_core::log::Position;
 use certwright_core::policy::{Action, Resource};
 use certwright_core::{Reason, Rejection};
@@ -38,6 +38,9 @@ struct Session {
     doors: Arc<Doors>,
     agent: AgentName,
     out: Outbound,
+    /// What it proved when the session was opened: its key, and where the agent of that name was registered.
+    key: Option<[u8; 32]>,
+    uid: Uid,
 }
 
 /// The stream is over; nobody is left to be told.
@@ -56,40 +59,39 @@ pub(crate) async fn open(
     };
     auth::allow(&caller, Action::Session, &Resource::Agent(agent.clone()))?;
     doors.open().map_err(refuse::status)?;
-    admit(doors, &agent, &caller).await.map_err(refuse::status)?;
+    let uid = admit(doors, &agent, &caller).await.map_err(refuse::status)?;
     let connected = doors.connect(agent.clone()).map_err(refuse::status)?;
     let (out, outgoing) = mpsc::channel(OUTBOUND_QUEUE_MAX);
-    let session = Session { doors: doors.clone(), agent, out };
+    let session = Session { doors: doors.clone(), agent, out, key: caller.spki_hash, uid };
     tokio::spawn(session.run(caller, request.into_inner(), connected));
     Ok(Response::new(ReceiverStream::new(outgoing)))
 }
 
 /// Whether the agent is registered with the key it proved. A server that does not know it asks whether it is behind.
-async fn admit(doors: &Doors, agent: &AgentName, caller: &Caller) -> Result<(), Rejection> {
-    match registered(doors, agent, caller) {
+async fn admit(doors: &Doors, agent: &AgentName, caller: &Caller) -> Result<Uid, Rejection> {
+    match registered(doors, agent, caller.spki_hash) {
         Err(rejection) if rejection.reason == Reason::Unauthenticated => {
             doors.log.read_index().await.map_err(read_failed)?;
-            registered(doors, agent, caller)
+            registered(doors, agent, caller.spki_hash)
         }
         known => known,
     }
 }
 
-fn registered(doors: &Doors, agent: &AgentName, caller: &Caller) -> Result<(), Rejection> {
+fn registered(doors: &Doors, agent: &AgentName, key: Option<[u8; 32]>) -> Result<Uid, Rejection> {
     doors.log.read(|view| {
-        let known = view.state.agents.get(agent);
-        let key = caller.spki_hash;
-        let proved = known.is_some_and(|known| {
+        let proved = view.state.agents.get(agent).filter(|known| {
             key == Some(known.spki_hash) || known.identity.is_some_and(|identity| key == Some(identity.spki_hash))
         });
-        match proved {
-            true => Ok(()),
-            false => Err(Rejection::new(
-                Reason::Unauthenticated,
-                format!("no agent {agent} with this key is registered; it was removed, or joined again elsewhere"),
-            )),
-        }
+        proved.map(|known| known.uid).ok_or_else(|| removed(agent))
     })
+}
+
+fn removed(agent: &AgentName) -> Rejection {
+    Rejection::new(
+        Reason::Unauthenticated,
+        format!("no agent {agent} with this key is registered; it was removed, or joined again elsewhere"),
+    )
 }
 
 impl Session {
@@ -155,6 +157,7 @@ impl Session {
         };
         loop {
             applied.borrow_and_update();
+            self.still_registered().await?;
             told = self.tell_changes(told).await?;
             tokio::select! {
                 biased;
@@ -165,6 +168,22 @@ impl Session {
             }
             tokio::time::sleep(SCOPE_PAUSE).await;
         }
+    }
+
+    /// Ends the session of an agent that was removed or has another key by now.
+    async fn still_registered(&self) -> Result<(), Over> {
+        match registered(&self.doors, &self.agent, self.key) {
+            Ok(uid) if uid == self.uid => Ok(()),
+            Ok(_) => Err(self.end(removed(&self.agent)).await),
+            Err(rejection) => Err(self.end(rejection).await),
+        }
+    }
+
+    /// Ends the stream with its reason.
+    async fn end(&self, rejection: Rejection) -> Over {
+        tracing::info!(agent = %self.agent, %rejection, "a session is ended");
+        let _ = self.out.send(Err(refuse::status(rejection))).await;
+        Over
     }
 
     /// Where agents connect, for every server that is a member.
