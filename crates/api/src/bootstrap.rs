@@ -70,6 +70,7 @@ pub async fn bootstrap(
     };
     keep(&administrator)?;
     record.phase = Phase::Member;
+    record.log_created = true;
     data.write_record(&record)?;
     data.forget_administrator_key()?;
     Ok(record)
@@ -170,6 +171,7 @@ pub(crate) fn fresh_record(
         api_listen: listen[0].to_string(),
         raft_listen: listen[1].to_string(),
         http_listen: listen[2].to_string(),
+        log_created: false,
     })
 }
 

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::limits::DATA_FILE_OCTETS_MAX;
 
 const RECORD: &str = "node.json";
+const LOG: &str = "log";
 const LOCK: &str = "lock";
 const KEY: &str = "node.key";
 const CERTIFICATE: &str = "node.crt";
@@ -55,6 +56,9 @@ pub struct Record {
     pub raft_listen: String,
     /// The read-only HTTP port.
     pub http_listen: String,
+    /// Whether it has had a log: votes may have been given, so that it must not go on with an empty one.
+    #[serde(default)]
+    pub log_created: bool,
 }
 
 impl Record {
@@ -131,6 +135,32 @@ impl DataDir {
     pub fn write_record(&self, record: &Record) -> Result<(), Rejection> {
         let text = serde_json::to_vec_pretty(record).expect("strings and numbers always serialise");
         self.write(RECORD, &text)
+    }
+
+    /// `FOREIGN_DATA` when this server has had a log and none is here: an empty one would forget its votes.
+    pub fn check_log(&self, record: &Record) -> Result<(), Rejection> {
+        let log = self.path.join(LOG);
+        let failed = |error| file_failed("list", &log, error);
+        if !record.log_created {
+            return Ok(());
+        }
+        let names =
+            if self.disk.exists(&log).map_err(failed)? { self.disk.list(&log).map_err(failed)? } else { vec![] };
+        if names.iter().any(|name| name.extension().is_some_and(|extension| extension == "seg")) {
+            return Ok(());
+        }
+        let why = "this server's log is gone and its votes with it; remove the server from the cluster, wipe the \
+                   directory and join again under a new id";
+        Err(foreign(&log.display().to_string(), why))
+    }
+
+    /// Remembers for good that there is a log from now on.
+    pub fn remember_log(&self, record: &mut Record) -> Result<(), Rejection> {
+        if record.log_created {
+            return Ok(());
+        }
+        record.log_created = true;
+        self.write_record(record)
     }
 
     /// The node's key pair, made when absent.

@@ -132,7 +132,8 @@ impl Node {
     /// Starts the server that lives in a data directory. `NOT_INITIALIZED` when none does.
     pub async fn start(config: NodeConfig, seams: Seams) -> Result<Self, Rejection> {
         let data = DataDir::open(&config.data, seams.disk.clone())?;
-        let record = member_record(&data)?;
+        let mut record = member_record(&data)?;
+        data.check_log(&record)?;
         let cluster = record.cluster()?;
         let chain = data.certificates()?.ok_or_else(|| not_initialized(&data))?;
         let chain = tls::certificates(&chain)?;
@@ -143,6 +144,7 @@ impl Node {
 
         let registry = prometheus::Registry::new();
         let rooms = Rooms::open(&config, &record, &data, certified.clone(), &registry, &seams).await?;
+        data.remember_log(&mut record)?;
         rooms.log.trust(known_peers(&data)?);
         let who = Who { cluster, epoch: record.epoch, node_id: record.node_id, name: record.node_name()? };
         let metrics = Metrics::register(&registry);

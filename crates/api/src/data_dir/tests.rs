@@ -19,6 +19,7 @@ fn record() -> Record {
         api_listen: "127.0.0.1:7443".into(),
         raft_listen: "127.0.0.1:7444".into(),
         http_listen: "127.0.0.1:7480".into(),
+        log_created: false,
     }
 }
 
@@ -29,6 +30,31 @@ fn a_fresh_directory_is_nobodys_and_remembers_who_came() {
     assert_eq!(data.record().unwrap(), None);
     data.write_record(&record()).unwrap();
     assert_eq!(data.record().unwrap(), Some(record()));
+}
+
+#[test]
+fn a_server_that_has_had_a_log_does_not_go_on_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = DataDir::open(folder.path(), disk()).unwrap();
+    let mut record = record();
+    data.check_log(&record).unwrap();
+    data.remember_log(&mut record).unwrap();
+    let record = data.record().unwrap().unwrap();
+    assert!(record.log_created);
+    assert_eq!(data.check_log(&record).unwrap_err().reason, Reason::ForeignData);
+    let log = folder.path().join("log");
+    std::fs::create_dir(&log).unwrap();
+    std::fs::write(log.join("lock"), "").unwrap();
+    assert_eq!(data.check_log(&record).unwrap_err().reason, Reason::ForeignData);
+    std::fs::write(log.join("00000000000000000000.seg"), "").unwrap();
+    data.check_log(&record).unwrap();
+}
+
+#[test]
+fn a_record_from_before_logs_were_remembered_is_read() {
+    let mut value = serde_json::to_value(record()).unwrap();
+    value.as_object_mut().unwrap().remove("log_created");
+    assert_eq!(serde_json::from_value::<Record>(value).unwrap(), record());
 }
 
 #[test]
