@@ -6,6 +6,7 @@ use certwright_core::event::Issued;
 use certwright_core::ids::{CertificateName, InstanceId};
 use certwright_core::spec::{CertificateSpec, Holder, Target};
 use certwright_core::state::{Agent, Generated};
+use certwright_core::{Reason, Rejection};
 use certwright_issuance::chain;
 use certwright_proto::agent::v1 as wire;
 use certwright_proto::api::session::issued_to_message;
@@ -27,13 +28,14 @@ struct Draft {
 
 impl Session {
     /// The assignment as of now with the trace of what changed it last; `None` when it has left the scope meanwhile,
-    /// which the next change says.
+    /// which the next change says. `BEHIND` when this server cannot read what state refers to, as below a snapshot that it
+    /// installed: that is no reason to tell the agent anything else than to ask another server.
     pub(super) async fn assignment(
         &self,
         name: &CertificateName,
         instance: InstanceId,
-    ) -> Option<(wire::Assignment, String)> {
-        let draft = self.draft(name, instance)?;
+    ) -> Result<Option<(wire::Assignment, String)>, Rejection> {
+        let Some(draft) = self.draft(name, instance) else { return Ok(None) };
         let issued = match draft.current {
             Some(current) => Some(self.issued(&current, instance).await?),
             None => None,
@@ -49,7 +51,7 @@ impl Session {
             wanted_generation: draft.wanted_generation,
             issued,
         };
-        Some((assignment, trace.unwrap_or_default()))
+        Ok(Some((assignment, trace.unwrap_or_default())))
     }
 
     fn draft(&self, name: &CertificateName, id: InstanceId) -> Option<Draft> {
@@ -70,13 +72,18 @@ impl Session {
         })
     }
 
-    async fn issued(&self, current: &Generated, instance: InstanceId) -> Option<wire::Issued> {
-        let entry = self.entry(current.position.index).await?;
-        let issued: &Issued = history::issued(&entry, current.position, |issued| {
+    async fn issued(&self, current: &Generated, instance: InstanceId) -> Result<wire::Issued, Rejection> {
+        let unreadable = || {
+            let index = current.position.index;
+            Rejection::new(Reason::Behind, format!("entry {index} of the log cannot be read on this server"))
+        };
+        let entry = self.entry(current.position.index).await.ok_or_else(unreadable)?;
+        let issued: Option<&Issued> = history::issued(&entry, current.position, |issued| {
             issued.instance == Some(instance) && issued.generation == current.generation
-        })?;
-        let chain = self.doors.log.read(|view| chain::of(view.state, &issued.authority)).ok()?;
-        issued_to_message(issued, &chain).ok()
+        });
+        let issued = issued.ok_or_else(unreadable)?;
+        let chain = self.doors.log.read(|view| chain::of(view.state, &issued.authority)).map_err(|_| unreadable())?;
+        issued_to_message(issued, &chain).map_err(|_| unreadable())
     }
 }
 

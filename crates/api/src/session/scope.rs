@@ -69,8 +69,11 @@ impl Session {
         for change in page.changes {
             match change {
                 ScopeChange::Present { certificate, instance } => {
-                    if let Some((assignment, trace)) = self.assignment(&certificate, instance).await {
-                        self.send(Down::Assignment(assignment), trace).await?;
+                    match self.assignment(&certificate, instance).await {
+                        Ok(Some((assignment, trace))) => self.send(Down::Assignment(assignment), trace).await?,
+                        Ok(None) => {}
+                        // No bookmark may follow: the agent would take what it was not told for gone.
+                        Err(rejection) => return Err(self.end(rejection).await),
                     }
                 }
                 ScopeChange::Gone { certificate, instance } => {
