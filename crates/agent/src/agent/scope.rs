@@ -61,6 +61,11 @@ impl Agent {
     }
 
     async fn on_assignment(&mut self, assignment: Assignment, traceparent: String) {
+        // What cannot be understood is in the scope all the same; what cannot even be named could be any of ours.
+        match InstanceId::parse(&assignment.instance) {
+            Some(instance) => drop(self.complete.as_mut().map(|named| named.insert(instance))),
+            None => self.complete = None,
+        }
         let told = match Told::parse(assignment.clone()) {
             Ok(told) => told,
             Err(cause) => {
@@ -70,9 +75,6 @@ impl Agent {
         };
         let Ok(certificate) = names::certificate(&told.certificate) else { return };
         let instance = told.instance;
-        if let Some(named) = &mut self.complete {
-            named.insert(instance);
-        }
         let store = self.store.clone();
         let stored = compute(&*self.seams.exec, "files", move || store.save_assignment(instance, &assignment)).await;
         let sum = match stored {
