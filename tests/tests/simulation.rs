@@ -4,7 +4,12 @@
 //! It refuses exact replay: keys and signatures come from the real library, so a seed repeats the course of a run (what
 //! happens when, latencies, skews, timers, what a power cut leaves), not its octets. `SEED=7 cargo test -p certwright-tests
 //! --test simulation` runs seed 7 alone, `RUST_LOG` shows what it does.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail loudly and measure wall time")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests fail loudly and measure wall time"
+)]
 
 #[path = "simulation/administrator.rs"]
 mod administrator;
