@@ -31,7 +31,11 @@ impl Telemetry {
             .or_else(|_| std::env::var("RUST_LOG"))
             .ok()
             .and_then(|text| EnvFilter::try_new(text).ok())
-            .unwrap_or_else(|| EnvFilter::new(format!("{levels},openraft::replication=error,openraft::engine=error,h2=warn,hyper=warn,sled=warn")));
+            .unwrap_or_else(|| {
+                EnvFilter::new(format!(
+                    "{levels},openraft::replication=error,openraft::engine=error,h2=warn,hyper=warn,sled=warn"
+                ))
+            });
         let provider = std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").and_then(|_| exporter(service));
         let traces =
             provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
