@@ -125,6 +125,8 @@ async fn a_voter_that_was_away_catches_up_by_snapshot() {
     if cluster.leader().await.status().node_id != 1 {
         cluster.leader().await.transfer_leader(1).await.unwrap();
     }
+    // A transfer is only asked for; the one that is killed next must not lead any more.
+    eventually("node 1 leads", async || (cluster.leader().await.status().node_id == 1).then_some(())).await;
     cluster.node(3).kill().await;
     fill(&cluster).await;
     cluster.node(3).start().await;
