@@ -61,10 +61,10 @@ impl Codec<Toy> for ToyCodec {
     }
 
     fn encode_cut(&self, cut: &Toy, emit: &mut dyn FnMut(&[u8])) {
-        for (stream, words) in &cut.streams {
-            emit(format!("{stream}\n{}", words.join("\n")).as_bytes());
+        for (stream, words) in cut.streams.iter().map(|(stream, words)| (stream.as_str(), words)) {
+            portions(words, &mut |words| emit(format!("{stream}\n{words}").as_bytes()));
         }
-        emit(format!("\n{}", cut.loose.join("\n")).as_bytes());
+        portions(&cut.loose, &mut |words| emit(format!("\n{words}").as_bytes()));
     }
 
     fn decode_cut(&self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Toy, CodecError> {
@@ -72,15 +72,31 @@ impl Codec<Toy> for ToyCodec {
         for chunk in chunks {
             let text = String::from_utf8(chunk).map_err(|_| unreadable())?;
             let (stream, words) = text.split_once('\n').ok_or_else(unreadable)?;
-            let words: Vec<String> = words.split('\n').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+            let words = words.split('\n').filter(|word| !word.is_empty()).map(str::to_owned);
             if stream.is_empty() {
-                toy.loose = words;
+                toy.loose.extend(words);
             } else {
-                toy.streams.insert(stream.into(), words);
+                toy.streams.entry(stream.into()).or_default().extend(words);
             }
         }
         Ok(toy)
     }
+}
+
+/// The words joined, in portions that fit a chunk each; at least one.
+fn portions(words: &[String], emit: &mut dyn FnMut(&str)) {
+    const PORTION_OCTETS: usize = 64 * 1024;
+    let mut portion = String::new();
+    for word in words {
+        if portion.len() > PORTION_OCTETS {
+            emit(&std::mem::take(&mut portion));
+        }
+        if !portion.is_empty() {
+            portion.push('\n');
+        }
+        portion.push_str(word);
+    }
+    emit(&portion);
 }
 
 /// A request id of that number.

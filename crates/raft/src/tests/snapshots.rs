@@ -31,6 +31,19 @@ fn snapshots(cluster: &Cluster, place: usize) -> Vec<std::path::PathBuf> {
     found
 }
 
+/// Waits until no more snapshots are cut: none is being written, and a while later the same ones lie there.
+async fn at_rest(cluster: &Cluster, place: usize) {
+    let directory = cluster.nodes[place].data().join("snapshots");
+    let list = || Seams::system().disk.list(&directory).unwrap();
+    eventually("rest", async || {
+        let before = list();
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let whole = before.iter().all(|path| path.extension().is_some_and(|extension| extension == "snapshot"));
+        (whole && before.len() == 2 && before == list()).then_some(())
+    })
+    .await;
+}
+
 /// Says words until the log before the newest cut but one is gone from Raft's view.
 async fn fill(cluster: &Cluster) -> u64 {
     let leader = cluster.leader().await;
@@ -50,7 +63,7 @@ async fn fill(cluster: &Cluster) -> u64 {
 async fn snapshots_are_cut_by_volume_and_two_are_kept() {
     let mut cluster = cutting(1).await;
     let words = fill(&cluster).await;
-    eventually("two snapshots", async || (snapshots(&cluster, 0).len() == 2).then_some(())).await;
+    at_rest(&cluster, 0).await;
     let before = cluster.nodes[0].log().read(|view| view.state.clone());
     cluster.nodes[0].kill().await;
     let log = cluster.nodes[0].start().await.clone();
@@ -74,7 +87,7 @@ async fn snapshots_are_cut_by_volume_and_two_are_kept() {
 async fn a_damaged_snapshot_is_set_aside_and_the_one_before_it_used() {
     let mut cluster = cutting(1).await;
     fill(&cluster).await;
-    eventually("two snapshots", async || (snapshots(&cluster, 0).len() == 2).then_some(())).await;
+    at_rest(&cluster, 0).await;
     let before = cluster.nodes[0].log().read(|view| view.state.clone());
     cluster.nodes[0].kill().await;
     let newest = snapshots(&cluster, 0).pop().unwrap();
