@@ -3,6 +3,7 @@
 //! It refuses shortcuts into the server: everything goes through its ports.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use certwright_agent::{Connector, Context, join};
 use certwright_api::bootstrap::{Administrator, bootstrap};
 use certwright_api::node::{Listen, Node, NodeConfig};
 use certwright_core::ids::Actor;
-use certwright_core::spec::KeyEncoding;
+use certwright_core::spec::{KeyAlgorithm, KeyEncoding};
+use certwright_core::x509::Names;
 use certwright_core::x509::inspect::inspect;
 use certwright_core::x509::pem;
 use certwright_custody::LeafKey;
@@ -144,6 +146,40 @@ async fn only_administrators_administer(agent: &Context, server: &str, seams: &S
     }
 }
 
+/// What a watch tells of direct issuances between two places: (serial, token after it), in order.
+async fn issued(channel: &Channel, request: v1::WatchRequest) -> Vec<(String, v1::Token)> {
+    let mut events = EventsClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
+    let mut told = Vec::new();
+    while let Some(answer) = events.message().await.unwrap() {
+        let serial = answer.event.as_ref().and_then(|event| event.stream.strip_prefix("direct/"));
+        told.extend(serial.map(|serial| (serial.to_owned(), answer.token.clone().unwrap())));
+    }
+    told
+}
+
+/// Calls at the same time share entries; a bounded watch tells every one of its last entry, also when it begins in it.
+async fn a_bounded_watch_tells_its_last_entry_whole(channel: &Channel) {
+    let names = Names { dns_names: vec!["many.example.com".to_owned()], ..Names::default() };
+    let csr = LeafKey::generate(KeyAlgorithm::EcdsaP256).unwrap().request(&names).unwrap();
+    let calls = (0..64).map(|_| {
+        let request = v1::IssueRequest { issuer: "demo".into(), csr: csr.clone().into(), ..Default::default() };
+        let mut client = CertificatesClient::new(channel.clone());
+        async move { client.issue(request).await.unwrap().into_inner() }
+    });
+    let mut by_index: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for answer in futures_util::future::join_all(calls).await {
+        by_index.entry(answer.index).or_default().insert(answer.serial);
+    }
+    assert!(by_index.values().any(|serials| serials.len() > 1), "no two calls shared an entry");
+    for (index, serials) in by_index {
+        let bounds = v1::WatchRequest { from_index: index, to_index: index, ..Default::default() };
+        let told = issued(channel, bounds.clone()).await;
+        assert_eq!(told.iter().map(|(serial, _)| serial.clone()).collect::<BTreeSet<_>>(), serials);
+        let resumed = v1::WatchRequest { token: Some(told[0].1.clone()), from_index: 0, ..bounds };
+        assert_eq!(issued(channel, resumed).await, told[1..]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_an_empty_directory_to_a_renewed_certificate() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -180,6 +216,7 @@ async fn from_an_empty_directory_to_a_renewed_certificate() {
     let first = delivered(&live, None).await;
     let second = delivered(&live, Some(&first)).await;
     assert_ne!(first, second);
+    a_bounded_watch_tells_its_last_entry_whole(&channel).await;
 
     stop.cancel();
     running.await.unwrap().unwrap();

@@ -3,15 +3,16 @@
 //! It refuses gaps and repeats: a token names the last transaction that was sent completely, or the watch is refused
 //! as too old.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use certwright_core::log::Position;
 use certwright_core::policy::{Action, Resource};
-use certwright_core::{Reason, Rejection, State};
+use certwright_core::{Event, Reason, Rejection, State};
 use certwright_proto::api::event::events_of;
 use certwright_proto::v1;
 use certwright_proto::v1::events_server::Events;
-use certwright_raft::{Watch, WatchItem};
+use certwright_raft::{AppliedEntry, Watch, WatchItem};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -64,6 +65,11 @@ struct Watcher {
 /// The stream is over.
 struct Over;
 
+/// Whether no transaction of the entry comes after that position.
+fn is_last(entry: &AppliedEntry<Event>, position: Position) -> bool {
+    entry.effective().all(|(other, _)| other <= position)
+}
+
 impl Watcher {
     async fn run(mut self, watch: Watch<State>) {
         self.doors.metrics.watches.inc();
@@ -79,7 +85,11 @@ impl Watcher {
             (to, true) => to,
             (to, false) => to.min(self.doors.log.applied().borrow().index),
         };
-        while self.told.index < end {
+        let mut over = match self.complete(end) {
+            Ok(over) => over,
+            Err(error) => return self.fail(read_failed(error)).await,
+        };
+        while !over {
             let draining = self.doors.draining.clone();
             let item = tokio::select! {
                 biased;
@@ -96,12 +106,29 @@ impl Watcher {
                 Some(WatchItem::Transaction { position, at, entry, ordinal }) => {
                     let transaction = &entry.transactions[ordinal as usize];
                     self.tell(events_of(position, at, transaction), position).await?;
+                    over = position.index == end && is_last(&entry, position);
                 }
-                Some(WatchItem::Bookmark(position)) => self.told = self.told.max(position),
+                Some(WatchItem::Bookmark(position)) => {
+                    self.told = self.told.max(position);
+                    over = position.index >= end;
+                }
                 None => return self.lost().await,
             }
         }
         self.bookmark().await
+    }
+
+    /// Whether nothing up to that index is left to tell. An entry holds many transactions: having told one of the last
+    /// entry's is not the end.
+    fn complete(&self, end: u64) -> Result<bool, certwright_raft::ReadError> {
+        match self.told.index.cmp(&end) {
+            Ordering::Less => Ok(false),
+            Ordering::Greater => Ok(true),
+            Ordering::Equal => {
+                let entry = self.doors.log.entry(end)?;
+                Ok(entry.is_some_and(|entry| is_last(&entry, self.told)))
+            }
+        }
     }
 
     /// Sends the events of one transaction that the caller asked for. Only the last of them carries the transaction's
@@ -129,13 +156,16 @@ impl Watcher {
 
     async fn stop(&self) -> Result<(), Over> {
         self.bookmark().await?;
-        let stopping = Rejection::new(Reason::NotReady, "this server is stopping: watch on from another one");
-        self.out.send(Err(refuse::status(stopping))).await.map_err(|_| Over)
+        self.fail(Rejection::new(Reason::NotReady, "this server is stopping: watch on from another one")).await
     }
 
     /// The archive no longer reaches back to this watcher, or the log has stopped.
     async fn lost(&self) -> Result<(), Over> {
-        let lost = Rejection::new(Reason::TokenTooOld, "the log before the newest snapshot is not kept on this server");
-        self.out.send(Err(refuse::status(lost))).await.map_err(|_| Over)
+        let message = "the log before the newest snapshot is not kept on this server";
+        self.fail(Rejection::new(Reason::TokenTooOld, message)).await
+    }
+
+    async fn fail(&self, rejection: Rejection) -> Result<(), Over> {
+        self.out.send(Err(refuse::status(rejection))).await.map_err(|_| Over)
     }
 }
