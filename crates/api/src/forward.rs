@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use crate::limits::{COMMAND_TIMEOUT, MESSAGE_OCTETS_MAX, STREAM_IN_FLIGHT_MAX};
+use crate::limits::{COMMAND_TIMEOUT, MESSAGE_OCTETS_MAX, READ_OWN_WAIT, STREAM_IN_FLIGHT_MAX};
 use crate::{refuse, trace};
 
 pub(crate) use serve::ForwardService;
@@ -71,10 +71,13 @@ impl Forwarder {
             request_id: call.request_id.map(|id| Bytes::copy_from_slice(&id.0)).unwrap_or_default(),
         };
         let answer = link.send(request).await?;
-        match answer.status.is_empty() {
-            true => Ok(Ok(answer.message)),
-            false => Ok(Err(refuse::decode(answer.status))),
+        if !answer.status.is_empty() {
+            return Ok(Err(refuse::decode(answer.status)));
         }
+        // Whoever goes on with this server finds what it has just done. One that is far behind answers all the same:
+        // the response's token says from where on it is to be seen.
+        let _ = log.wait_applied(answer.applied_index, READ_OWN_WAIT).await;
+        Ok(Ok(answer.message))
     }
 
     async fn link(&self, log: &Log<State>, leader: u64) -> Result<Arc<Link>, Unanswered> {

@@ -85,8 +85,12 @@ async fn demo(channel: &Channel) {
         let request = v1::CreateAuthorityRequest { authority, ..Default::default() };
         AuthoritiesClient::new(channel.clone()).create_authority(request).await.unwrap();
     }
+    create_issuer(channel, "issuers/demo").await;
+}
+
+async fn create_issuer(channel: &Channel, name: &str) {
     let spec = v1::IssuerSpec { ca: Some(v1::CaIssuer { authority: "demo".into() }), ..Default::default() };
-    let issuer = Some(v1::Issuer { name: "issuers/demo".into(), spec: Some(spec), ..Default::default() });
+    let issuer = Some(v1::Issuer { name: name.into(), spec: Some(spec), ..Default::default() });
     let request = v1::CreateIssuerRequest { issuer, ..Default::default() };
     IssuersClient::new(channel.clone()).create_issuer(request).await.unwrap();
 }
@@ -113,6 +117,16 @@ async fn issue(channel: &Channel, order: v1::IssueRequest) -> v1::IssueResponse 
         let again = refused.retry_after.is_some() || refused.reason == Reason::OutcomeUnknown;
         assert!(again && Instant::now() < end, "{refused:?}");
         tokio::time::sleep(refused.retry_after.unwrap_or(Duration::from_millis(50))).await;
+    }
+}
+
+/// What a follower has answered to be done is to be seen there at once, without a token.
+async fn reads_its_own_writes(channel: &Channel) {
+    let mut issuers = IssuersClient::new(channel.clone());
+    for number in 0..50 {
+        let name = format!("issuers/own-{number}");
+        create_issuer(channel, &name).await;
+        issuers.get_issuer(v1::GetRequest { name, min_token: None }).await.unwrap();
     }
 }
 
@@ -162,6 +176,8 @@ async fn any_server_answers_and_a_lost_leader_is_replaced() {
     for channel in channels.iter().chain([&channel]) {
         assert_eq!(issue(channel, wanted.clone()).await.serial, issued.serial);
     }
+
+    reads_its_own_writes(&channels[0]).await;
 
     // A read that carries the token is never older than the write, wherever it is asked.
     let request = v1::GetClusterRequest { min_token: issued.token.clone(), ..Default::default() };

@@ -126,6 +126,7 @@ pub async fn apply(
                     CertificatesClient::new(channel).update_certificate(request).await
                 })
                 .await?;
+            client.wrote(answer.token);
             let created =
                 answer.certificate.is_some_and(|certificate| certificate.create_time == certificate.update_time);
             Ok((name, verb(answer.unchanged, created)))
@@ -140,6 +141,7 @@ pub async fn apply(
                     |channel, request| async move { IssuersClient::new(channel).update_issuer(request).await },
                 )
                 .await?;
+            client.wrote(answer.token);
             // An etag is uid and revision; the first revision is the creation.
             let created = answer.issuer.is_some_and(|issuer| issuer.etag.ends_with(".1"));
             Ok((name, verb(answer.unchanged, created)))
@@ -159,7 +161,10 @@ pub async fn apply(
             match outcome {
                 // An authority's key never changes under its name: what is there is what was asked for.
                 Err(failure) if failure.code() == "ALREADY_EXISTS" => Ok((name, "unchanged")),
-                outcome => outcome.map(|_| (name, "created")),
+                outcome => {
+                    client.wrote(outcome?.token);
+                    Ok((name, "created"))
+                }
             }
         }
     }

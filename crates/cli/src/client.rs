@@ -4,10 +4,12 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use certwright_agent::{Connector, Context};
 use certwright_proto::status::from_status;
+use certwright_proto::v1;
 use certwright_seams::Seams;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -27,6 +29,8 @@ pub struct Client {
     seams: Seams,
     deadline: Instant,
     held: tokio::sync::Mutex<Option<(Channel, String)>>,
+    /// Where the newest of this client's writes is to be seen.
+    written: Mutex<Option<v1::Token>>,
 }
 
 /// Where the context is when nobody says: beside the other configuration of the user.
@@ -59,7 +63,7 @@ impl Client {
     /// A client with this context.
     pub fn with_context(context: &Context, seams: Seams, timeout: Duration) -> Result<Self, Failure> {
         let connector = Connector::new(context, &seams)?;
-        Ok(Self { connector, seams, deadline: Instant::now() + timeout, held: tokio::sync::Mutex::new(None) })
+        Ok(Self { connector, seams, deadline: Instant::now() + timeout, held: tokio::sync::Mutex::new(None), written: Mutex::default() })
     }
 
     /// The seams it was made with.
@@ -77,6 +81,18 @@ impl Client {
         let mut octets = [0; 16];
         self.seams.entropy.fill(&mut octets);
         hex::encode(octets)
+    }
+
+    /// Remembers where a write is to be seen.
+    pub fn wrote(&self, token: Option<v1::Token>) {
+        if token.is_some() {
+            *self.written.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        }
+    }
+
+    /// What a read asks for so that it sees this client's writes, whichever server answers.
+    pub fn min_token(&self) -> Option<v1::Token> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A channel to some server that answers.

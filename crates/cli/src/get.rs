@@ -108,7 +108,7 @@ fn print(format: Format, kind: Kind, rows: &[Row], single: bool) -> Result<(), F
 /// Reads one object.
 pub async fn one(client: &Client, kind: Kind, name: &str) -> Result<Row, Failure> {
     let now = now(client);
-    let request = v1::GetRequest { name: name.to_string(), min_token: None };
+    let request = v1::GetRequest { name: name.to_string(), min_token: client.min_token() };
     let missing = || Failure::internal("the server answered without the object");
     match kind {
         Kind::Certificates => Ok(certificate_row(crate::stages::get(client, name).await?, now)),
@@ -170,7 +170,7 @@ pub async fn certificates(client: &Client, namespace: &str, filter: &str) -> Res
             page_size: PAGE,
             page_token,
             filter: filter.to_string(),
-            min_token: None,
+            min_token: client.min_token(),
         };
         let call = |channel, request| async move { CertificatesClient::new(channel).list_certificates(request).await };
         let page = client.call(request, call).await?;
@@ -201,7 +201,7 @@ where
 {
     let (mut found, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = v1::ListRequest { page_size: PAGE, page_token, min_token: None };
+        let request = v1::ListRequest { page_size: PAGE, page_token, min_token: client.min_token() };
         let (objects, next) = split(client.call(request, &call).await?);
         found.extend(objects);
         page_token = next;

@@ -26,6 +26,7 @@ pub async fn run(global: &Global, args: RenewArgs) -> Result<ExitCode, Failure> 
             |channel, request| async move { CertificatesClient::new(channel).renew_certificate(request).await },
         )
         .await?;
+    client.wrote(answer.token);
     let mut certificate = answer.certificate.unwrap_or_default();
     let wanted: Vec<(String, u64)> = certificate
         .status

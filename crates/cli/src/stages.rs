@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Reads one certificate.
 pub async fn get(client: &Client, name: &str) -> Result<v1::Certificate, Failure> {
-    let request = v1::GetCertificateRequest { name: name.to_string(), min_token: None };
+    let request = v1::GetCertificateRequest { name: name.to_string(), min_token: client.min_token() };
     let answer = client
         .call(
             request,

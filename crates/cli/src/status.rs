@@ -15,7 +15,7 @@ use crate::output::{self, Table};
 
 /// Asks a server about the cluster.
 pub async fn cluster(client: &Client) -> Result<v1::GetClusterResponse, Failure> {
-    let request = v1::GetClusterRequest { min_token: None, linearizable: false };
+    let request = v1::GetClusterRequest { min_token: client.min_token(), linearizable: false };
     client.call(request, |channel, request| async move { ClusterClient::new(channel).get_cluster(request).await }).await
 }
 

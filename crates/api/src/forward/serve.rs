@@ -38,12 +38,11 @@ impl ForwardService {
 
     async fn answer(&self, request: ForwardRequest) -> ForwardResponse {
         let id = request.id;
-        match self.run(request).await {
-            Ok(message) => ForwardResponse { id, message, status: Bytes::new() },
-            Err(rejection) => {
-                ForwardResponse { id, message: Bytes::new(), status: refuse::encode(&refuse::status(rejection)) }
-            }
-        }
+        let (message, status) = match self.run(request).await {
+            Ok(message) => (message, Bytes::new()),
+            Err(rejection) => (Bytes::new(), refuse::encode(&refuse::status(rejection))),
+        };
+        ForwardResponse { id, message, status, applied_index: self.doors.log.applied().borrow().index }
     }
 
     async fn run(&self, request: ForwardRequest) -> Result<Bytes, Rejection> {
