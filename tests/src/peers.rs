@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use certwright_seams::Seams;
+use certwright_seams::net::draw_port;
+
 use crate::program::{eventually, must, peer};
 
 /// A port nobody listens on just now.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let mut drawn = std::iter::repeat_with(|| draw_port(&*Seams::system().entropy));
+    drawn.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// `openssl verify -x509_strict` and `certtool --verify` must both accept the leaf under this root.

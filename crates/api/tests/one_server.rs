@@ -28,6 +28,7 @@ use certwright_proto::v1::events_client::EventsClient;
 use certwright_proto::v1::issuers_client::IssuersClient;
 use certwright_proto::v1::tokens_client::TokensClient;
 use certwright_seams::Seams;
+use certwright_seams::net::draw_port;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -59,7 +60,8 @@ spec:
 ";
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let mut drawn = std::iter::repeat_with(|| draw_port(&*Seams::system().entropy));
+    drawn.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()).unwrap()
 }
 
 fn config(data: &Path) -> NodeConfig {

@@ -24,11 +24,13 @@ use certwright_proto::v1::cluster_client::ClusterClient;
 use certwright_proto::v1::issuers_client::IssuersClient;
 use certwright_proto::v1::tokens_client::TokensClient;
 use certwright_seams::Seams;
+use certwright_seams::net::draw_port;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let mut drawn = std::iter::repeat_with(|| draw_port(&*Seams::system().entropy));
+    drawn.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()).unwrap()
 }
 
 fn config(folder: &Path, name: &str) -> NodeConfig {

@@ -63,7 +63,13 @@ impl Client {
     /// A client with this context.
     pub fn with_context(context: &Context, seams: Seams, timeout: Duration) -> Result<Self, Failure> {
         let connector = Connector::new(context, &seams)?;
-        Ok(Self { connector, seams, deadline: Instant::now() + timeout, held: tokio::sync::Mutex::new(None), written: Mutex::default() })
+        Ok(Self {
+            connector,
+            seams,
+            deadline: Instant::now() + timeout,
+            held: tokio::sync::Mutex::new(None),
+            written: Mutex::default(),
+        })
     }
 
     /// The seams it was made with.

@@ -93,6 +93,18 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Ports that may be drawn for servers that must keep theirs over a restart: not reserved, and below those from which
+/// systems take ports for outgoing connections, so that nothing takes one between being found free and being used.
+const DRAWN_PORTS: std::ops::Range<u16> = 10_240..32_000;
+
+/// Draws a port number that a server may try to listen on.
+pub fn draw_port(entropy: &dyn crate::Entropy) -> u16 {
+    let mut octets = [0; 8];
+    entropy.fill(&mut octets);
+    let width = u64::from(DRAWN_PORTS.end - DRAWN_PORTS.start);
+    DRAWN_PORTS.start + (u64::from_be_bytes(octets) % width) as u16
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

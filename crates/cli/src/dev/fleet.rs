@@ -11,6 +11,7 @@ use std::time::Duration;
 use certwright_agent::Context;
 use certwright_proto::v1;
 use certwright_proto::v1::tokens_client::TokensClient;
+use certwright_seams::net::draw_port;
 use certwright_seams::{Disk, Seams};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 /// How long a process may take to stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
+/// Drawn ports that may be taken before there is none.
+const PORT_ATTEMPTS_MAX: usize = 100;
 
 /// One process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -288,12 +291,16 @@ pub fn write(directory: &Path, processes: &Processes, disk: &dyn Disk) -> Result
 /// Three loopback ports that nobody listens on just now.
 pub async fn free_ports(seams: &Seams) -> Result<[SocketAddr; 3], Failure> {
     let mut listeners = Vec::new();
-    for _ in 0..3 {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        listeners.push(seams.net.listen(any).await.map_err(|error| Failure::file("127.0.0.1", error))?);
+    let mut attempts = 0;
+    while listeners.len() < 3 {
+        let drawn = SocketAddr::from(([127, 0, 0, 1], draw_port(&*seams.entropy)));
+        match seams.net.listen(drawn).await {
+            Ok(listener) => listeners.push((drawn, listener)),
+            Err(error) if attempts == PORT_ATTEMPTS_MAX => return Err(Failure::file("127.0.0.1", error)),
+            Err(_) => attempts += 1,
+        }
     }
-    let address = |place: usize| listeners[place].local_addr().map_err(|error| Failure::file("127.0.0.1", error));
-    Ok([address(0)?, address(1)?, address(2)?])
+    Ok([listeners[0].0, listeners[1].0, listeners[2].0])
 }
 
 /// Resolves at SIGTERM or SIGINT.
