@@ -130,6 +130,11 @@ impl Fleet {
         must(Command::new("kill").args(["-s", signal, &pid]));
     }
 
+    /// Stops everything in good order; the folder stays.
+    pub fn stop(&self) {
+        must(Command::new(ours("certwright")).args(["dev", "--stop", "--dir"]).arg(self.folder()));
+    }
+
     /// Kills one process outright and waits until it is gone.
     pub fn kill(&mut self, name: &str) {
         let pid = self.processes()[name].pid;

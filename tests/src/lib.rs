@@ -12,6 +12,7 @@
 pub mod fleet;
 pub mod handshake;
 pub mod load;
+pub mod otlp;
 pub mod peers;
 pub mod program;
 pub mod simnet;

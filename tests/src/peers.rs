@@ -18,17 +18,13 @@ pub fn free_port() -> u16 {
     drawn.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
-/// `openssl verify -x509_strict` and `certtool --verify` must both accept the leaf under this root.
-pub fn verify_everywhere(root: &Path, intermediates: &Path, leaf: &Path) {
-    must(
-        Command::new(peer("openssl"))
-            .args(["verify", "-x509_strict", "-CAfile"])
-            .arg(root)
-            .arg("-untrusted")
-            .arg(intermediates)
-            .arg(leaf),
-    );
-    let bundle = [leaf, intermediates].map(|path| std::fs::read_to_string(path).unwrap()).concat();
+/// `openssl verify -x509_strict` and `certtool --verify` must both accept the certificate under this root.
+pub fn verify_everywhere(root: &Path, intermediates: Option<&Path>, certificate: &Path) {
+    let untrusted = intermediates.into_iter().flat_map(|path| [Path::new("-untrusted"), path]);
+    let mut openssl = Command::new(peer("openssl"));
+    must(openssl.args(["verify", "-x509_strict", "-CAfile"]).arg(root).args(untrusted).arg(certificate));
+    let parts = [certificate].into_iter().chain(intermediates);
+    let bundle: String = parts.map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bundle).unwrap();
     let said = must(
@@ -71,6 +67,18 @@ impl Nginx {
              ssl_session_tickets off;\n  ssl_session_cache off;\n  location / {{ return 200 'certwright'; }}\n }}\n}}\n"
         );
         std::fs::write(format!("{folder}/nginx.conf"), text).unwrap();
+    }
+
+    /// Writes a reload hook: nothing to do before the first start, `nginx -s reload` from then on. Answers the script.
+    pub fn write_hook(folder: &Path) -> String {
+        let (script, nginx) = (folder.join("reload.sh"), peer("nginx"));
+        let folder = folder.display();
+        let text = format!(
+            "[ -s {folder}/nginx.pid ] || exit 0\nexec {} -e stderr -c {folder}/nginx.conf -s reload\n",
+            nginx.display()
+        );
+        std::fs::write(&script, text).unwrap();
+        script.display().to_string()
     }
 
     /// Starts it and waits until it answers.

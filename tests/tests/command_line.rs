@@ -7,6 +7,8 @@
 mod bad_input;
 #[path = "command_line/console.rs"]
 mod console;
+#[path = "command_line/deploy.rs"]
+mod deploy;
 #[path = "command_line/documents.rs"]
 mod documents;
 #[path = "command_line/examples.rs"]

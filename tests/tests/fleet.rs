@@ -7,7 +7,15 @@
 mod canary;
 #[path = "fleet/chaos.rs"]
 mod chaos;
+#[path = "fleet/joiner.rs"]
+mod joiner;
+#[path = "fleet/metrics.rs"]
+mod metrics;
 #[path = "fleet/nginx.rs"]
 mod nginx;
+#[path = "fleet/profiles.rs"]
+mod profiles;
 #[path = "fleet/python.rs"]
 mod python;
+#[path = "fleet/traces.rs"]
+mod traces;

@@ -23,7 +23,7 @@ use crate::agent::{Agent, AgentError, AgentOptions};
 use crate::context::{Context, ContextError};
 use crate::fault::{Fault, WriteStep};
 use crate::join::{JoinError, join};
-use crate::telemetry;
+use crate::telemetry::Telemetry;
 
 /// Threads of each pool: an agent waits for disks and shares its host with whom it serves.
 const POOL_THREADS: usize = 2;
@@ -114,10 +114,10 @@ where
             return ExitCode::SUCCESS;
         }
     };
-    let telemetry = telemetry::start("certwright-agent");
+    let telemetry = Telemetry::start("certwright-agent", "info");
     let exec = Arc::new(ThreadExec::with_threads(POOL_THREADS));
-    let outcome = run(args, Seams { exec, ..Seams::system() }, stop_signal()).await;
-    telemetry.stop();
+    let outcome = run(args, Seams { exec: exec.clone(), ..Seams::system() }, stop_signal()).await;
+    telemetry.stop(&*exec).await;
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => report(&failed),

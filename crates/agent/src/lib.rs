@@ -16,7 +16,7 @@ pub mod served;
 pub mod session;
 pub mod sink;
 pub mod store;
-mod telemetry;
+pub mod telemetry;
 pub mod verify;
 
 pub use agent::{Agent, AgentError, AgentOptions};

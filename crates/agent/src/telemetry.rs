@@ -1,58 +1,79 @@
-//! Logs to standard error, and traces to an OTLP collector when one is configured.
+//! Logs to standard error, and traces to an OTLP collector when one is configured: for agents and servers alike.
 //!
-//! It refuses to hold up the agent for a collector that is slow or gone.
+//! It refuses to hold up a process for a collector that is slow or gone: what cannot be sent is dropped, and said once.
+
+mod exporter;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use certwright_seams::Exec;
+use certwright_seams::exec::compute;
+use opentelemetry::KeyValue;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Span;
+use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 /// The header of a W3C trace context.
 const TRACEPARENT: &str = "traceparent";
+/// How long a process that ends waits for a collector that does not answer.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Telemetry of one process.
-pub(crate) struct Telemetry(Option<SdkTracerProvider>);
+pub struct Telemetry(Option<SdkTracerProvider>);
 
-/// Starts logging (`CERTWRIGHT_LOG`, for instance `info` or `certwright_agent=debug`; `CERTWRIGHT_LOG_FORMAT=json`) and,
-/// when `OTEL_EXPORTER_OTLP_ENDPOINT` is set, traces. In a process that logs already it changes nothing.
-pub(crate) fn start(service: &'static str) -> Telemetry {
-    let filter = EnvFilter::try_from_env("CERTWRIGHT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let json = std::env::var("CERTWRIGHT_LOG_FORMAT").is_ok_and(|format| format == "json");
-    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let logs = if json { logs.json().boxed() } else { logs.with_ansi(false).boxed() };
-    let provider = provider(service);
-    let traces = provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
-    let _ = tracing_subscriber::registry().with(filter).with(traces).with(logs).try_init();
-    Telemetry(provider)
-}
+impl Telemetry {
+    /// Starts logging (`CERTWRIGHT_LOG` or `RUST_LOG`, else `levels`; `CERTWRIGHT_LOG_FORMAT=json`) and, when
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` is set, traces under this service name. In a process that logs already it changes
+    /// nothing.
+    pub fn start(service: &'static str, levels: &str) -> Self {
+        let given = ["CERTWRIGHT_LOG", "RUST_LOG"].into_iter().find_map(|name| EnvFilter::try_from_env(name).ok());
+        let json = std::env::var("CERTWRIGHT_LOG_FORMAT").is_ok_and(|format| format == "json");
+        let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+        let logs = if json { logs.json().boxed() } else { logs.boxed() };
+        let logs = logs.with_filter(given.unwrap_or_else(|| EnvFilter::new(levels)));
+        let provider = provider(service);
+        // A filter of its own: how much is logged does not decide what is traced, and the exporter's own connection is
+        // not traced at all.
+        let traces = provider.as_ref().map(|provider| {
+            let layer = tracing_opentelemetry::layer().with_location(false).with_threads(false);
+            layer
+                .with_tracer(provider.tracer(service))
+                .with_filter(Targets::new().with_target("certwright", Level::INFO))
+        });
+        let _ = tracing_subscriber::registry().with(traces).with(logs).try_init();
+        Self(provider)
+    }
 
-fn provider(service: &'static str) -> Option<SdkTracerProvider> {
-    std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").filter(|endpoint| !endpoint.is_empty())?;
-    match opentelemetry_otlp::SpanExporter::builder().with_tonic().build() {
-        Ok(exporter) => {
-            let resource = Resource::builder().with_service_name(service).build();
-            Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
-        }
-        Err(error) => {
-            eprintln!("no traces: {error}");
-            None
+    /// Sends what is left. The exporter's connection lives on the caller's runtime, so that the wait for it must not.
+    pub async fn stop(self, exec: &dyn Exec) {
+        let Some(provider) = self.0 else { return };
+        if let Err(error) = compute(exec, "telemetry", move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await {
+            tracing::warn!(%error, "the last traces were not sent");
         }
     }
 }
 
-impl Telemetry {
-    /// Sends what is left, within the exporter's own timeout.
-    pub(crate) fn stop(self) {
-        if let Some(provider) = self.0 {
-            let _ = provider.shutdown();
+fn provider(service: &'static str) -> Option<SdkTracerProvider> {
+    let endpoint = std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").filter(|endpoint| !endpoint.is_empty())?;
+    match opentelemetry_otlp::SpanExporter::builder().with_tonic().build() {
+        Ok(exporter) => {
+            let process = KeyValue::new("process.pid", i64::from(std::process::id()));
+            let resource = Resource::builder().with_service_name(service).with_attribute(process).build();
+            let exporter = exporter::Outspoken::new(exporter);
+            Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+        }
+        Err(error) => {
+            eprintln!("traces are not sent to {}: {error}", endpoint.display());
+            None
         }
     }
 }

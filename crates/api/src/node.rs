@@ -236,8 +236,12 @@ impl Rooms {
             .await
             .map_err(open_failed)?;
         let custody = Arc::new(SealedCustody::new(seams.entropy.clone(), seams.exec.clone()));
-        let options =
-            ControlOptions { registry: registry.clone(), projection: Some(looked_up), adopt: crate::trace::adopt };
+        let options = ControlOptions {
+            registry: registry.clone(),
+            projection: Some(looked_up),
+            adopt: crate::trace::adopt,
+            link: crate::trace::link,
+        };
         let control = Control::start(log.clone(), custody, seal.clone(), seams.clone(), options);
         Ok(Self { log, control, seal })
     }

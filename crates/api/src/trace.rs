@@ -39,10 +39,8 @@ pub(crate) fn format(trace: &Trace) -> String {
 /// an exporter the span has no identity of its own and the caller's is passed on as it came.
 pub(crate) fn adopt(span: &tracing::Span, parent: Trace) -> Trace {
     if parent.trace_id != [0; 16] {
-        let (trace_id, span_id) = (TraceId::from_bytes(parent.trace_id), SpanId::from_bytes(parent.span_id));
-        let remote = SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, true, TraceState::default());
         // Refused only when nobody exports: then there is nothing to attach to.
-        let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(remote));
+        let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(elsewhere(parent)));
     }
     let context = span.context();
     let own = context.span().span_context().clone();
@@ -50,6 +48,19 @@ pub(crate) fn adopt(span: &tracing::Span, parent: Trace) -> Trace {
         true => Trace { trace_id: own.trace_id().to_bytes(), span_id: own.span_id().to_bytes() },
         false => parent,
     }
+}
+
+/// Makes `span` point at a trace that came before it, when there is one.
+pub(crate) fn link(span: &tracing::Span, former: Trace) {
+    if former.trace_id != [0; 16] {
+        span.add_link(elsewhere(former));
+    }
+}
+
+/// The place in a trace that another process, or this one earlier, stood at.
+fn elsewhere(trace: Trace) -> SpanContext {
+    let (trace_id, span_id) = (TraceId::from_bytes(trace.trace_id), SpanId::from_bytes(trace.span_id));
+    SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, true, TraceState::default())
 }
 
 #[cfg(test)]

@@ -54,9 +54,9 @@ fn directory(args: &DevArgs, seams: &Seams) -> Result<PathBuf, Failure> {
 
 /// The embedded default: server and agent in this process.
 async fn one_process(global: &Global, args: &DevArgs, directory: PathBuf, seams: Seams) -> Result<ExitCode, Failure> {
-    let telemetry = crate::telemetry::Telemetry::quiet("certwright-dev");
+    let telemetry = crate::telemetry::quiet("certwright-dev");
     let mut local = local::Local::start(&directory, seams.clone()).await?;
-    let demo = Demo::new(&directory, seams, DEMO_WITHIN)?;
+    let demo = Demo::new(&directory, seams.clone(), DEMO_WITHIN)?;
     let outcome = async {
         demo.prepare().await?;
         local.start_agent(&demo).await?;
@@ -69,7 +69,7 @@ async fn one_process(global: &Global, args: &DevArgs, directory: PathBuf, seams:
     }
     .await;
     local.stop().await;
-    telemetry.stop();
+    telemetry.stop(&*seams.exec).await;
     outcome
 }
 

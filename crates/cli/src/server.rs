@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::{Global, ServerArgs};
 use crate::failure::Failure;
 use crate::output::note;
-use crate::telemetry::Telemetry;
+use crate::telemetry;
 
 /// Octets of a token file; a token has about 200.
 const TOKEN_OCTETS_MAX: u64 = 4096;
@@ -27,10 +27,16 @@ const TOKEN_OCTETS_MAX: u64 = 4096;
 /// Runs the verb.
 pub async fn run(_: &Global, args: ServerArgs) -> Result<ExitCode, Failure> {
     let seams = Seams::system();
-    let telemetry = Telemetry::start("certwright-server");
+    let telemetry = telemetry::start("certwright-server");
+    let outcome = found_and_serve(args, &seams).await;
+    telemetry.stop(&*seams.exec).await;
+    outcome
+}
+
+async fn found_and_serve(args: ServerArgs, seams: &Seams) -> Result<ExitCode, Failure> {
     let config = config(&args)?;
     if args.bootstrap || args.join.is_some() {
-        free(&args, &seams).await?;
+        free(&args, seams).await?;
     }
     if args.bootstrap {
         let file = args.data.join("administrator.context");
@@ -41,12 +47,10 @@ pub async fn run(_: &Global, args: ServerArgs) -> Result<ExitCode, Failure> {
         let record = join(&config, seams.clone(), server, &token).await?;
         note(&format!("joined cluster {} as {} (node {})", record.cluster_id, record.name, record.node_id));
     }
-    let node = Node::start(config, seams).await?;
+    let node = Node::start(config, seams.clone()).await?;
     let addresses = node.addresses();
     note(&format!("serving: grpc {} raft {} http {}", addresses.api, addresses.raft, addresses.http));
-    let outcome = serve(node).await;
-    telemetry.stop();
-    outcome
+    serve(node).await
 }
 
 /// Serves until a signal, then stops in good order; a port or log that ended by itself is a failure.

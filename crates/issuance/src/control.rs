@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::command::Command;
-use certwright_core::event::{Delivered, TokenGrant};
+use certwright_core::event::{Delivered, Stage, TokenGrant};
 use certwright_core::ids::{Actor, AuthorityName, CertificateName};
 use certwright_core::log::Trace;
 use certwright_core::spec::AuthoritySpec;
@@ -41,11 +41,13 @@ pub struct ControlOptions {
     /// Makes a span of the scheduler's a child of that trace, when there is one, and answers the span's own place in
     /// its trace. Without an exporter of traces: what was given.
     pub adopt: fn(&tracing::Span, Trace) -> Trace,
+    /// Makes a span of the scheduler's point at another trace that came before it.
+    pub link: fn(&tracing::Span, Trace),
 }
 
 impl Default for ControlOptions {
     fn default() -> Self {
-        Self { registry: prometheus::Registry::new(), projection: None, adopt: |_, parent| parent }
+        Self { registry: prometheus::Registry::new(), projection: None, adopt: |_, parent| parent, link: |_, _| {} }
     }
 }
 
@@ -69,7 +71,8 @@ impl Control {
     ) -> Self {
         let metrics = Metrics::register(&options.registry, &log);
         let node_id = log.status().node_id;
-        let tools = Arc::new(Tools { node_id, log, custody, seal, seams, metrics, adopt: options.adopt });
+        let (adopt, link) = (options.adopt, options.link);
+        let tools = Arc::new(Tools { node_id, log, custody, seal, seams, metrics, adopt, link });
         if let Some(projection) = options.projection {
             // Weak, because the log holds the projection.
             let tools = Arc::downgrade(&tools);
@@ -133,7 +136,15 @@ impl Control {
         let Actor::Agent(agent) = call.actor.clone() else {
             return Err(Rejection::new(Reason::PermissionDenied, format!("{} delivers nothing", call.actor)));
         };
-        self.execute(call, Command::RecordDeliveries { agent, deliveries }).await
+        let stages: Vec<(Stage, bool)> =
+            deliveries.iter().map(|(_, delivered)| (delivered.stage, delivered.failure.is_some())).collect();
+        let outcome = self.execute(call, Command::RecordDeliveries { agent, deliveries }).await?;
+        if !outcome.unchanged {
+            for (stage, failed) in stages {
+                self.tools.metrics.count_delivery(stage, failed);
+            }
+        }
+        Ok(outcome)
     }
 
     /// Registers an agent that shows a token, and gives it its first identity.

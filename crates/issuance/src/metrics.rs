@@ -4,6 +4,7 @@
 
 mod estate;
 
+use certwright_core::event::Stage;
 use certwright_core::ids::IssuerName;
 use certwright_core::{Reason, State};
 use certwright_raft::Log;
@@ -16,6 +17,7 @@ const SIGN_BUCKETS: [f64; 10] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02
 /// The leader's metrics; zero on the others.
 pub(crate) struct Metrics {
     issuances: IntCounterVec,
+    deliveries: IntCounterVec,
     pub(crate) overloaded: IntCounter,
     pub(crate) queued: IntGauge,
     pub(crate) in_flight: IntGauge,
@@ -29,8 +31,9 @@ impl Metrics {
     /// same process with a second log, as tests have.
     pub(crate) fn register(registry: &Registry, log: &Log<State>) -> Self {
         let metrics = Self::new();
-        let all: [Box<dyn Collector>; 8] = [
+        let all: [Box<dyn Collector>; 9] = [
             Box::new(metrics.issuances.clone()),
+            Box::new(metrics.deliveries.clone()),
             Box::new(metrics.overloaded.clone()),
             Box::new(metrics.queued.clone()),
             Box::new(metrics.in_flight.clone()),
@@ -50,10 +53,12 @@ impl Metrics {
     fn new() -> Self {
         let labels = ["issuer", "trigger", "result", "reason"];
         let issuances = Opts::new("certwright_issuances_total", "Issuances by issuer, trigger, result and reason.");
+        let deliveries = Opts::new("certwright_deliveries_total", "Agents' reports recorded, by stage and result.");
         let seconds =
             "Verification, composition, lint and signature of one certificate, queue of the signers included.";
         Self {
             issuances: valid(IntCounterVec::new(issuances, &labels)),
+            deliveries: valid(IntCounterVec::new(deliveries, &["stage", "result"])),
             overloaded: counter("certwright_commands_overloaded_total", "Commands refused because too many waited."),
             queued: gauge("certwright_sequencer_queue_depth", "Commands that wait to be decided."),
             in_flight: gauge("certwright_sequencer_in_flight", "Transactions handed to the log and not applied yet."),
@@ -77,6 +82,12 @@ impl Metrics {
         let result = if failed.is_some() { "failed" } else { "issued" };
         let reason = failed.map_or("", Reason::code);
         self.issuances.with_label_values(&[issuer, trigger, result, reason]).inc();
+    }
+
+    /// Counts one report of an agent.
+    pub(crate) fn count_delivery(&self, stage: Stage, failed: bool) {
+        let result = if failed { "failed" } else { "done" };
+        self.deliveries.with_label_values(&[stage.name(), result]).inc();
     }
 }
 

@@ -11,12 +11,12 @@ use std::time::Duration;
 use certwright_core::command::Command;
 use certwright_core::event::Trigger;
 use certwright_core::ids::{CertificateName, InstanceId};
-use certwright_core::log::Trace;
+use certwright_core::log::{Position, Trace};
 use certwright_core::state::{Due, State};
 use certwright_core::{Reason, Rejection};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::session::Session;
 
@@ -96,9 +96,8 @@ fn open(state: &State, (_, certificate, instance, trigger): Due) -> Option<(Work
 }
 
 async fn carry_out(session: Arc<Session>, work: Work, command: Command) -> Work {
-    let cause = cause(&session, &command);
     let span = tracing::info_span!("schedule", command = command_name(&command));
-    let trace = (session.tools.adopt)(&span, cause);
+    let trace = place_in_trace(&session, &span, &command);
     if let Err(rejection) = session.act(trace, command).instrument(span).await {
         report(&rejection);
         tokio::time::sleep(REST).await;
@@ -106,12 +105,31 @@ async fn carry_out(session: Arc<Session>, work: Work, command: Command) -> Work 
     work
 }
 
-/// The trace that the work continues: a first issuance that of the declaration, anything else one of its own.
-fn cause(session: &Session, command: &Command) -> Trace {
-    let Command::OpenIssuance { instance, trigger: Trigger::First, .. } = command else { return Trace::default() };
-    let declared = instance.certificate.0;
-    let entry = session.tools.log.entry(declared.index).ok().flatten();
-    let transaction = entry.as_ref().and_then(|entry| entry.transactions.get(declared.ordinal as usize));
+/// A first issuance continues the trace of the declaration; any other work begins one of its own, and that of a renewal
+/// points back at the generation before.
+fn place_in_trace(session: &Session, span: &Span, command: &Command) -> Trace {
+    let Command::OpenIssuance { certificate, instance, trigger, .. } = command else {
+        return (session.tools.adopt)(span, Trace::default());
+    };
+    if *trigger == Trigger::First {
+        return (session.tools.adopt)(span, trace_of(session, instance.certificate.0));
+    }
+    let trace = (session.tools.adopt)(span, Trace::default());
+    // Without an exporter there is nothing to point from, and no reason to read the log.
+    if trace != Trace::default() {
+        let newest = session.tools.log.read(|view| {
+            let instance = view.state.certificates.get(certificate)?.instance(*instance)?;
+            Some(instance.current?.position)
+        });
+        (session.tools.link)(span, newest.map_or_else(Trace::default, |position| trace_of(session, position)));
+    }
+    trace
+}
+
+/// The trace that a transaction was part of.
+fn trace_of(session: &Session, position: Position) -> Trace {
+    let entry = session.tools.log.entry(position.index).ok().flatten();
+    let transaction = entry.as_ref().and_then(|entry| entry.transactions.get(position.ordinal as usize));
     transaction.map_or_else(Trace::default, |transaction| transaction.trace)
 }
 

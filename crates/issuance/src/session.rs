@@ -31,6 +31,7 @@ pub(crate) struct Tools {
     pub(crate) seams: Seams,
     pub(crate) metrics: Metrics,
     pub(crate) adopt: fn(&Span, Trace) -> Trace,
+    pub(crate) link: fn(&Span, Trace),
 }
 
 /// One term of leadership.

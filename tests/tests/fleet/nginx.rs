@@ -10,21 +10,9 @@ use std::time::Duration;
 use certwright_tests::fleet::Fleet;
 use certwright_tests::handshake::Client;
 use certwright_tests::peers::{Nginx, free_port, openssl_x509, verify_everywhere};
-use certwright_tests::program::{eventually, peer};
+use certwright_tests::program::eventually;
 
 const RENEWALS: usize = 20;
-
-/// The hook: nothing to reload before the first start, `nginx -s reload` from then on.
-fn write_hook(folder: &Path) -> String {
-    let (script, nginx) = (folder.join("reload.sh"), peer("nginx"));
-    let folder = folder.display();
-    let text = format!(
-        "[ -s {folder}/nginx.pid ] || exit 0\nexec {} -e stderr -c {folder}/nginx.conf -s reload\n",
-        nginx.display()
-    );
-    std::fs::write(&script, text).unwrap();
-    script.display().to_string()
-}
 
 fn manifest(live: &Path, script: &str, port: u16) -> String {
     format!(
@@ -51,7 +39,7 @@ fn nginx_serves_every_renewal_without_a_failed_handshake() {
     let fleet = Fleet::start(3, 2);
     let (folder, live, port) = (fleet.folder().join("nginx"), fleet.folder().join("live/shop"), free_port());
     Nginx::configure(&folder, &live, port);
-    let script = write_hook(&folder);
+    let script = Nginx::write_hook(&folder);
     fleet.apply(&manifest(&live, &script, port));
     eventually("the first delivery", Duration::from_secs(30), || live.join("fullchain.pem").exists().then_some(()));
     let _nginx = Nginx::start(&folder, port);
@@ -93,7 +81,7 @@ fn nginx_serves_every_renewal_without_a_failed_handshake() {
     assert!(missing.is_empty(), "never served: {missing:?}");
     assert_eq!(issued.len(), issued.iter().collect::<BTreeSet<_>>().len(), "a serial was used twice");
 
-    verify_everywhere(&live.join("ca.pem"), &live.join("chain.pem"), &live.join("cert.pem"));
+    verify_everywhere(&live.join("ca.pem"), Some(&live.join("chain.pem")), &live.join("cert.pem"));
     let names = openssl_x509(&live.join("cert.pem"), &["-ext", "subjectAltName"]);
     assert!(names.contains("DNS:shop.example.com"), "{names}");
     let status = fleet.run(&["describe", "certificate", "shop", "-n", "web"]);

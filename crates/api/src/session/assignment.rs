@@ -4,6 +4,7 @@
 
 use certwright_core::event::Issued;
 use certwright_core::ids::{CertificateName, InstanceId};
+use certwright_core::log::Position;
 use certwright_core::spec::{CertificateSpec, Holder, Target};
 use certwright_core::state::{Agent, Generated};
 use certwright_core::{Reason, Rejection};
@@ -23,7 +24,7 @@ struct Draft {
     targets: Vec<Target>,
     wanted_generation: u64,
     current: Option<Generated>,
-    changed: u64,
+    changed: Position,
 }
 
 impl Session {
@@ -40,8 +41,9 @@ impl Session {
             Some(current) => Some(self.issued(&current, instance).await?),
             None => None,
         };
-        let entry = self.entry(draft.changed).await;
-        let trace = entry.and_then(|entry| entry.transactions.last().map(|it| trace::format(&it.trace)));
+        let entry = self.entry(draft.changed.index).await;
+        let transaction = entry.as_ref().and_then(|entry| entry.transactions.get(draft.changed.ordinal as usize));
+        let trace = transaction.map(|transaction| trace::format(&transaction.trace));
         let assignment = wire::Assignment {
             certificate: name.stream().to_string(),
             instance: instance.to_string(),
@@ -67,7 +69,7 @@ impl Session {
                 targets,
                 wanted_generation: instance.open.map_or(0, |open| open.generation),
                 current: instance.current,
-                changed: instance.changed.index,
+                changed: instance.changed,
             })
         })
     }

@@ -73,6 +73,10 @@ impl Estate {
         states.into_iter().map(|(state, count)| gauge(vec![label("state", state)], count as f64)).collect()
     }
 
+    fn agents(&self) -> f64 {
+        self.log.read(|view| view.state.agents.len()) as f64
+    }
+
     fn authorities(&self) -> Vec<Metric> {
         self.log.read(|view| {
             let certified = view.state.authorities.iter().filter_map(|authority| {
@@ -125,6 +129,7 @@ impl Collector for Estate {
                 "When an authority's certificate expires.",
                 self.authorities(),
             ),
+            ("certwright_agents", "Agents that are registered.", vec![gauge(vec![], self.agents())]),
             ("certwright_instances", "Instances of certificates by state.", self.counts()),
             (UNLISTED.0, UNLISTED.1, vec![gauge(vec![], unlisted as f64)]),
         ];
