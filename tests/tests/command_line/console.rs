@@ -31,11 +31,16 @@ impl Shell {
 
     /// Runs one command line; answers what it printed, both streams in order, with the folder as documents name it.
     fn run(&mut self, line: &str) -> String {
+        self.try_run(line).0
+    }
+
+    /// The same, and whether it succeeded.
+    fn try_run(&mut self, line: &str) -> (String, bool) {
         let folder = self.folder().display().to_string();
         let line = line.replace(TOLD, &folder);
         if let Some((name, value)) = line.strip_prefix("export ").and_then(|rest| rest.split_once('=')) {
             self.environment.push((name.to_string(), value.to_string()));
-            return String::new();
+            return (String::new(), true);
         }
         let path = std::env::var("PATH").unwrap_or_default();
         let output = Command::new("sh")
@@ -48,7 +53,7 @@ impl Shell {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        String::from_utf8(output.stdout).unwrap().replace(&folder, TOLD)
+        (String::from_utf8(output.stdout).unwrap().replace(&folder, TOLD), output.status.success())
     }
 }
 
@@ -137,4 +142,23 @@ fn the_readme_shows_what_make_dev_prints() {
         return write("README.md", &format!("{}{now}{}", &document[..start], &document[end..]));
     }
     assert_eq!(mask(&document[start..end]), mask(&now), "CERTWRIGHT_BLESS=1 rewrites it");
+}
+
+const KILL_MARK: &str = "<!-- run: three servers -->\n```console\n";
+
+#[test]
+fn the_readmes_three_servers_outlive_their_leader() {
+    let document = read("README.md");
+    let start = document.find(KILL_MARK).expect("the README has the commands' mark") + KILL_MARK.len();
+    let block: Vec<&str> = document[start..].lines().take_while(|line| *line != "```").collect();
+    let commands: Vec<String> = steps(&block).iter().map(|(command, _)| plain(command)).collect();
+    // Our shell has the programs on its path already.
+    let (path, commands): (Vec<_>, Vec<_>) = commands.iter().partition(|line| line.starts_with("export PATH="));
+    assert_eq!(path.len(), 1);
+    assert!(commands.iter().any(|line| line.starts_with("kill -9 ")), "nobody is killed: {commands:?}");
+    let mut shell = Shell::new();
+    for command in commands {
+        let (printed, succeeded) = shell.try_run(command);
+        assert!(succeeded, "$ {command}\n{printed}");
+    }
 }

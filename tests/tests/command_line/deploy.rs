@@ -53,6 +53,32 @@ fn systemd_accepts_the_units() {
     }
 }
 
+/// A command of root with the capabilities that the unit leaves, and no others.
+fn as_the_unit_does(unit: &str) -> Command {
+    let text = read(unit);
+    let line = text.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let left: String = line.split(' ').map(|name| name.replace("CAP_", ",+").to_lowercase()).collect();
+    let is_root = must(Command::new("id").arg("-u")).trim() == "0";
+    let mut command = Command::new(if is_root { "setpriv" } else { "unshare" });
+    if !is_root {
+        command.args(["--user", "--map-root-user", "--net", "setpriv"]);
+    }
+    command.args(["--bounding-set", &format!("-all{left}")]);
+    command
+}
+
+#[test]
+fn the_agents_unit_lets_its_documented_hook_run() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let here = folder.path().display();
+    let configuration = folder.path().join("nginx.conf");
+    let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|name| format!("{name}_temp_path {here};"));
+    let server = format!("access_log off; {} server {{ listen 443; }}", paths.concat());
+    std::fs::write(&configuration, format!("pid {here}/pid;\nevents {{}}\nhttp {{ {server} }}\n")).unwrap();
+    let mut test = as_the_unit_does("deploy/systemd/certwright-agent.service");
+    must(test.arg(peer("nginx")).args(["-e", "stderr", "-t", "-c"]).arg(&configuration));
+}
+
 /// Arguments of every instruction of that name, continued lines joined.
 fn instructions(text: &str, name: &str) -> Vec<String> {
     let joined = text.replace("\\\n", " ");

@@ -12,8 +12,9 @@ const JOINER: &str = "server-3";
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// Stops whoever leads and starts it again, until the joiner leads.
-fn until_it_leads(fleet: &mut Fleet) {
+fn until_it_leads(fleet: &mut Fleet, begun: Instant) {
     loop {
+        assert!(begun.elapsed() < WITHIN, "it never led");
         let leader = fleet.leader();
         if leader == JOINER {
             return;
@@ -38,7 +39,7 @@ fn term(fleet: &Fleet) -> Value {
 fn the_third_joiner_leads_and_signs_within_a_minute() {
     let begun = Instant::now();
     let mut fleet = Fleet::start(3, 1);
-    until_it_leads(&mut fleet);
+    until_it_leads(&mut fleet, begun);
     let before = term(&fleet);
     let out = fleet.folder().join("issued");
     let asked = ["issue", "--dns", "joiner.demo.internal", "--issuer", "demo", "--out", out.to_str().unwrap()];
