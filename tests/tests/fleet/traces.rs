@@ -73,13 +73,15 @@ fn ancestry<'a>(tree: &'a BTreeMap<String, Span>, span: &'a Span) -> Vec<(&'a st
 }
 
 /// The issuance of one generation: every step is there, in the right process, below the right span.
-fn check_issuance(tree: &BTreeMap<String, Span>, leader: u32, agent: u32) {
+fn check_issuance(tree: &BTreeMap<String, Span>, servers: &BTreeSet<u32>, agent: u32) {
     const SERVER: &str = "certwright-server";
     const AGENT: &str = "certwright-agent";
     let find = |name: &'static str| tree.values().filter(move |span| span.name == name);
     for name in STEPS.into_iter().chain(["served"]) {
         assert!(find(name).next().is_some(), "no span {name} in {tree:#?}");
     }
+    let leader = find("sign").next().unwrap().pid;
+    assert!(servers.contains(&leader), "{leader} is no server");
     for name in ["schedule", "decide", "propose", "sign"] {
         assert!(find(name).all(|span| span.pid == leader && span.service == SERVER), "{name} runs on the leader alone");
     }
@@ -117,6 +119,8 @@ fn one_issuance_is_one_trace_across_processes() {
     let receiver = Receiver::start(folder.path(), collector);
     let endpoint = format!("http://127.0.0.1:{collector}");
     let fleet = Fleet::start_with(3, 1, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), NEVER]);
+    // What an agent reports of several certificates at once is stored under one trace: here there is one certificate.
+    fleet.run(&["delete", "certificate", "web"]);
     let (folder, live, port) = (folder.path().join("nginx"), fleet.folder().join("live/shop"), free_port());
     Nginx::configure(&folder, &live, port);
     let script = Nginx::write_hook(&folder);
@@ -127,10 +131,10 @@ fn one_issuance_is_one_trace_across_processes() {
         std::thread::sleep(Duration::from_millis(500));
         Some(events(&fleet)).filter(|events| is_served(events, 2))
     });
-    let (processes, leader) = (fleet.processes(), fleet.leader());
+    let processes = fleet.processes();
     // Something for each server to tell.
     for server in processes.values().filter_map(|process| process.grpc.as_deref()) {
-        fleet.run(&["--server", server, "renew", "web"]);
+        fleet.run(&["--server", server, "renew", "shop", "-n", "web"]);
     }
     fleet.stop();
     let spans = receiver.spans();
@@ -139,9 +143,10 @@ fn one_issuance_is_one_trace_across_processes() {
     for kind in ["IssuanceOpened", "CertificateIssued", "CertificateDelivered"] {
         assert_eq!(trace_of(&events, kind, 1), first, "{kind} is stored under another trace than the declaration");
     }
-    let (leader, agent) = (processes[&leader].pid, processes["agent-1"].pid);
+    let agent = processes["agent-1"].pid;
+    let servers = processes.values().map(|process| process.pid).filter(|pid| *pid != agent).collect();
     let tree = whole_trace(&spans, &first);
-    check_issuance(&tree, leader, agent);
+    check_issuance(&tree, &servers, agent);
     let root = tree.values().find(|span| span.parent.is_empty()).unwrap();
     let asked = root.attributes["rpc.method"].as_str().unwrap();
     assert!(asked.starts_with("/certwright.v1.Certificates/"), "the administrator's wish is the root: {root:#?}");
@@ -150,7 +155,7 @@ fn one_issuance_is_one_trace_across_processes() {
     assert_ne!(second, first, "a renewal is a trace of its own");
     assert_eq!(trace_of(&events, "CertificateIssued", 2), second);
     let tree = whole_trace(&spans, &second);
-    check_issuance(&tree, leader, agent);
+    check_issuance(&tree, &servers, agent);
     let root = tree.values().find(|span| span.parent.is_empty()).unwrap();
     assert_eq!((root.name.as_str(), &root.links), ("schedule", &vec![first]), "it points at the generation before");
     let heard: BTreeSet<u32> = spans.iter().map(|span| span.pid).collect();
@@ -167,13 +172,13 @@ fn renew(fleet: &Fleet) -> Duration {
 
 #[test]
 fn a_collector_that_is_slow_or_gone_is_in_nobodys_way() {
-    const QUICK: Duration = Duration::from_secs(5);
+    const QUICK: Duration = Duration::from_secs(8);
     let log = |fleet: &Fleet, name: &str| std::fs::read_to_string(fleet.folder().join(format!("{name}.log"))).unwrap();
     // It takes connections and never says a word.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let endpoint = format!("http://127.0.0.1:{port}");
-    let timeout = ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000");
+    let timeout = ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000");
     let fleet = Fleet::start_with(1, 1, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), timeout, OFTEN]);
     let took = renew(&fleet);
     assert!(took < QUICK, "a renewal took {took:?} while the collector was silent");
