@@ -40,6 +40,7 @@ def spans(request):
                     "start": span.start_time_unix_nano,
                     "end": span.end_time_unix_nano,
                     "attributes": attributes(span.attributes),
+                    "events": [[event.name, attributes(event.attributes)] for event in span.events],
                     "links": [link.trace_id.hex() for link in span.links],
                 }
 

@@ -25,6 +25,8 @@ pub struct Span {
     pub start: u64,
     pub end: u64,
     pub attributes: BTreeMap<String, Value>,
+    /// What was logged inside it: message and fields.
+    pub events: Vec<(String, BTreeMap<String, Value>)>,
     /// Traces that it points at.
     pub links: Vec<String>,
 }
@@ -55,6 +57,11 @@ impl Receiver {
     /// Lets it answer nobody from now on.
     pub fn freeze(&self) {
         must(Command::new("kill").args(["-s", "STOP", &self.child.id().to_string()]));
+    }
+
+    /// Where it writes.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Every span so far.

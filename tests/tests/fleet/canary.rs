@@ -1,4 +1,4 @@
-//! No private key, join token or request shows up in a log or in a server's data, in any of the usual forms.
+//! No private key, join token or request shows up in a log, a trace or a server's data, in any of the usual forms.
 //!
 //! It refuses quiet logs: every process logs at its most talkative level.
 
@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use certwright_tests::fleet::Fleet;
+use certwright_tests::otlp::Receiver;
+use certwright_tests::peers::free_port;
 use certwright_tests::program::eventually;
 
 /// A secret in one of its forms.
@@ -56,7 +58,12 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn no_secret_is_logged_or_stored_in_clear() {
-    let fleet = Fleet::start_with(1, 1, &[("CERTWRIGHT_LOG", "trace")]);
+    let (traces, collector) = (tempfile::TempDir::new().unwrap(), free_port());
+    let receiver = Receiver::start(traces.path(), collector);
+    let endpoint = format!("http://127.0.0.1:{collector}");
+    let often = ("OTEL_BSP_SCHEDULE_DELAY", "100");
+    let fleet =
+        Fleet::start_with(1, 1, &[("CERTWRIGHT_LOG", "trace"), ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), often]);
     let folder = fleet.folder().to_path_buf();
     let out = folder.join("issued");
     fleet.run(&["issue", "--dns", "canary.demo.internal", "--issuer", "demo", "--out", out.to_str().unwrap()]);
@@ -86,7 +93,12 @@ fn no_secret_is_logged_or_stored_in_clear() {
     eventually("the server logs at its most talkative level", Duration::from_secs(10), || {
         std::fs::read_to_string(&log).unwrap().contains("TRACE").then_some(())
     });
-    let mut searched = Vec::new();
+    eventually("traces of both arrive, what was logged inside with them", Duration::from_secs(10), || {
+        let spans = receiver.spans();
+        let told = |name: &str| spans.iter().any(|span| span.name == name && !span.events.is_empty());
+        (told("install") || told("deliver")).then_some(())
+    });
+    let mut searched = vec![receiver.file().to_path_buf()];
     files(&folder.join("data"), &mut searched);
     searched.extend(["server-1.log", "agent-1.log"].map(|name| folder.join(name)));
     let mut found = Vec::new();
