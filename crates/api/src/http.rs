@@ -2,8 +2,6 @@
 //!
 //! It refuses everything that could change anything or show more than numbers.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,23 +12,54 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use certwright_raft::Role;
 use certwright_seams::net::{BoxStream, Listener};
-use tokio::sync::Semaphore;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::doors::Doors;
-use crate::limits::HTTP_CONNECTIONS_MAX;
+use crate::limits::{HTTP_BUFFER_OCTETS_MAX, HTTP_CONNECTION_TIMEOUT, HTTP_CONNECTIONS_MAX, HTTP_HEADER_TIMEOUT};
 
-/// Serves until `shutdown`.
-pub(crate) async fn serve(listener: Box<dyn Listener>, doors: Arc<Doors>, shutdown: CancellationToken) {
+/// Serves until `shutdown`; what is under way then is answered still.
+pub(crate) async fn serve(mut listener: Box<dyn Listener>, doors: Arc<Doors>, shutdown: CancellationToken) {
     let routes = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(doors);
-    let door = Door { listener, connections: Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX)) };
-    let served = axum::serve(door, routes).with_graceful_shutdown(async move { shutdown.cancelled().await }).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the HTTP port ended");
+    let mut open = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(_) = open.join_next() => continue,
+            accepted = listener.accept(), if open.len() < HTTP_CONNECTIONS_MAX => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => drop(open.spawn(answer(stream, routes.clone()))),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept HTTP connections");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    while open.join_next().await.is_some() {}
+}
+
+/// One request and its answer. Connections are not kept: callers come every few seconds, and one that neither asks nor
+/// reads would hold its place for nothing.
+async fn answer(stream: BoxStream, routes: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HTTP_HEADER_TIMEOUT)
+        .max_buf_size(HTTP_BUFFER_OCTETS_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    match tokio::time::timeout(HTTP_CONNECTION_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection failed"),
+        Err(_) => tracing::debug!("an HTTP connection took too long"),
     }
 }
 
@@ -52,75 +81,4 @@ async fn readyz(State(doors): State<Arc<Doors>>) -> Response {
 
 async fn metrics(State(doors): State<Arc<Doors>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], doors.metrics.text()).into_response()
-}
-
-/// The seam's listener as axum wants it.
-struct Door {
-    listener: Box<dyn Listener>,
-    connections: Arc<Semaphore>,
-}
-
-impl axum::serve::Listener for Door {
-    type Io = Counted;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Counted, SocketAddr) {
-        loop {
-            let Ok(permit) = self.connections.clone().acquire_owned().await else {
-                std::future::pending::<()>().await;
-                continue;
-            };
-            match self.listener.accept().await {
-                Ok((stream, address)) => return (Counted { stream, _permit: permit }, address),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept HTTP connections");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection that counts towards the bound while it is open.
-struct Counted {
-    stream: BoxStream,
-    _permit: tokio::sync::OwnedSemaphorePermit,
-}
-
-impl tokio::io::AsyncRead for Counted {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl tokio::io::AsyncWrite for Counted {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        data: &[u8],
-    ) -> std::task::Poll<io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(cx, data)
-    }
-
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

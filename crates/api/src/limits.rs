@@ -14,10 +14,28 @@ pub const OUTBOUND_QUEUE_MAX: usize = 256;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes under way at once: what strangers may cost in CPU and memory.
 pub const HANDSHAKES_MAX: usize = 256;
-/// Open connections of the API port: agents of a large estate plus callers.
+/// Open connections of known callers: agents of a large estate plus people and programs.
 pub const CONNECTIONS_MAX: usize = 16_384;
-/// Open connections of the read-only HTTP port.
+/// Open connections of strangers, who can do nothing but join: many more than join at once.
+pub const STRANGERS_MAX: usize = 128;
+/// Life of a stranger's connection, idle or not: a join that waits for a leader and is forwarded still ends within it.
+pub const STRANGER_AGE_MAX: Duration = Duration::from_secs(20);
+/// Concurrent streams of a stranger's connection: a joiner needs one.
+pub const STRANGER_STREAMS_MAX: u32 = 4;
+/// Largest message of a stranger: the largest signing request and its token, twice over.
+pub const STRANGER_MESSAGE_OCTETS_MAX: usize = 128 * 1024;
+/// Octets in flight from a stranger, all its streams together: what one connection may hold in memory.
+pub const STRANGER_WINDOW_OCTETS: u32 = 128 * 1024;
+/// Octets of a stranger's headers.
+pub const STRANGER_HEADER_OCTETS_MAX: u32 = 8 * 1024;
+/// Open connections of the read-only HTTP port; more wait in the kernel's queue.
 pub const HTTP_CONNECTIONS_MAX: usize = 256;
+/// How long a caller of the HTTP port may take to send its request's header: it fits one packet.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Life of a connection to the HTTP port, one request and its answer: a page of metrics over a slow line.
+pub const HTTP_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Octets of the HTTP port's read and write buffers (hyper's smallest is 8 KiB); a request's header must fit.
+pub const HTTP_BUFFER_OCTETS_MAX: usize = 16 * 1024;
 /// Concurrent streams of one connection.
 pub const CONNECTION_STREAMS_MAX: u32 = 1024;
 /// Items of a page when the caller does not say.

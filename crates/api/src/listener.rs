@@ -1,6 +1,8 @@
-//! The accept loop of the API port: bounded handshakes with a deadline, then verified connections for the gRPC server.
+//! The accept loop of the API port: bounded handshakes with a deadline, then connections for the gRPC servers, those of
+//! known callers and those of strangers apart.
 //!
-//! It refuses to let a stranger cost more than one handshake: what is over a bound is closed unread.
+//! It refuses to let strangers crowd out those who proved who they are: each kind has room of its own, and what is over
+//! a bound is closed unread.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,10 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, STRANGERS_MAX};
 use crate::tls;
 
 /// Who is at the other end of a connection; in the extensions of every request on it.
@@ -66,32 +69,57 @@ impl AsyncWrite for Connection {
     }
 }
 
+/// Connections as one gRPC server takes them.
+pub(crate) type Incoming = ReceiverStream<io::Result<Connection>>;
+
+/// Room for connections of one kind.
+struct Pool {
+    kind: &'static str,
+    limit: usize,
+    room: Arc<Semaphore>,
+    accepted: mpsc::Sender<io::Result<Connection>>,
+}
+
+impl Pool {
+    fn new(kind: &'static str, limit: usize) -> (Self, Incoming) {
+        let (accepted, connections) = mpsc::channel(HANDSHAKES_MAX);
+        let room = Arc::new(Semaphore::new(limit));
+        (Self { kind, limit, room, accepted }, ReceiverStream::new(connections))
+    }
+
+    async fn take(&self, stream: TlsStream<BoxStream>, caller: Caller, address: SocketAddr) {
+        let Ok(permit) = self.room.clone().try_acquire_owned() else {
+            return tracing::warn!(%address, limit = self.limit, "too many connections of {}, one is closed", self.kind);
+        };
+        tracing::debug!(%address, actor = %caller.actor, "connected");
+        // An ended server no longer takes connections; this one is then closed by being dropped.
+        let _ = self.accepted.send(Ok(Connection { stream, caller, _permit: permit })).await;
+    }
+}
+
 /// What every handshake needs.
 struct Door {
     acceptor: TlsAcceptor,
     cluster: ClusterId,
     handshakes: Arc<Semaphore>,
-    connections: Arc<Semaphore>,
-    accepted: mpsc::Sender<io::Result<Connection>>,
+    known: Pool,
+    strangers: Pool,
 }
 
-/// Accepts until `shutdown`; verified connections come out of the returned stream.
+/// Accepts until `shutdown`; connections come out of the returned streams, first those of callers whose certificate was
+/// verified, then those of strangers.
 pub(crate) fn accept(
     listener: Box<dyn Listener>,
     config: Arc<rustls::ServerConfig>,
     cluster: ClusterId,
     shutdown: CancellationToken,
-) -> tokio_stream::wrappers::ReceiverStream<io::Result<Connection>> {
-    let (accepted, connections) = mpsc::channel(HANDSHAKES_MAX);
-    let door = Arc::new(Door {
-        acceptor: config.into(),
-        cluster,
-        handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
-        connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        accepted,
-    });
+) -> (Incoming, Incoming) {
+    let (known, from_known) = Pool::new("known callers", CONNECTIONS_MAX);
+    let (strangers, from_strangers) = Pool::new("strangers", STRANGERS_MAX);
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let door = Arc::new(Door { acceptor: config.into(), cluster, handshakes, known, strangers });
     tokio::spawn(accept_loop(listener, door, shutdown));
-    tokio_stream::wrappers::ReceiverStream::new(connections)
+    (from_known, from_strangers)
 }
 
 async fn accept_loop(mut listener: Box<dyn Listener>, door: Arc<Door>, shutdown: CancellationToken) {
@@ -119,10 +147,6 @@ async fn accept_loop(mut listener: Box<dyn Listener>, door: Arc<Door>, shutdown:
 
 impl Door {
     async fn admit(self: Arc<Self>, stream: BoxStream, address: SocketAddr, _handshake: OwnedSemaphorePermit) {
-        let Ok(permit) = self.connections.clone().try_acquire_owned() else {
-            tracing::warn!(%address, limit = CONNECTIONS_MAX, "too many connections, one is closed");
-            return;
-        };
         let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await;
         let stream = match handshake {
             Ok(Ok(stream)) => stream,
@@ -132,15 +156,17 @@ impl Door {
         let Some(caller) = self.caller(&stream) else {
             return tracing::warn!(%address, "a certificate of this cluster names nobody known");
         };
-        tracing::debug!(%address, actor = %caller.actor, "connected");
-        // An ended server no longer takes connections; this one is then closed by being dropped.
-        let _ = self.accepted.send(Ok(Connection { stream, caller, _permit: permit })).await;
+        let pool = if caller.spki_hash.is_some() { &self.known } else { &self.strangers };
+        pool.take(stream, caller, address).await;
     }
 
     fn caller(&self, stream: &TlsStream<BoxStream>) -> Option<Caller> {
         let certificates = stream.get_ref().1.peer_certificates();
         let actor = tls::actor(certificates, self.cluster)?;
-        let spki_hash = certificates.and_then(<[_]>::first).and_then(|leaf| tls::spki_hash(leaf));
+        let spki_hash = match certificates.and_then(<[_]>::first) {
+            Some(leaf) => Some(tls::spki_hash(leaf)?),
+            None => None,
+        };
         Some(Caller { actor, spki_hash })
     }
 }

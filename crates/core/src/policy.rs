@@ -134,9 +134,14 @@ pub fn authorize(actor: &Actor, action: Action, resource: &Resource) -> Result<A
         return Ok(AuthorizedActor { actor: actor.clone(), action, resource: resource.clone() });
     }
     Err(match actor {
-        Actor::Anonymous => Rejection::new(Reason::Unauthenticated, "this call needs a client certificate"),
+        Actor::Anonymous => unproved(),
         actor => Rejection::new(Reason::PermissionDenied, format!("{actor} may not {action:?} here: {resource:?}")),
     })
+}
+
+/// Why strangers are refused whatever needs to know who asks.
+pub fn unproved() -> Rejection {
+    Rejection::new(Reason::Unauthenticated, "this call needs a client certificate")
 }
 
 fn allowed(actor: &Actor, action: Action, resource: &Resource) -> bool {

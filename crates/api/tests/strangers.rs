@@ -1,0 +1,184 @@
+//! Strangers: what those may cost whom nobody knows, on the API port and on the HTTP port.
+//!
+//! It refuses to take their word for it: known callers are served meanwhile, on the same ports.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use certwright_agent::{Connector, Context};
+use certwright_api::limits::{
+    HTTP_CONNECTION_TIMEOUT, HTTP_CONNECTIONS_MAX, HTTP_HEADER_TIMEOUT, STRANGER_AGE_MAX, STRANGER_MESSAGE_OCTETS_MAX,
+    STRANGERS_MAX,
+};
+use certwright_core::Reason;
+use certwright_proto::status::from_status;
+use certwright_proto::v1;
+use certwright_proto::v1::cluster_client::ClusterClient;
+use certwright_proto::v1::join_client::JoinClient;
+use certwright_seams::Seams;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+async fn stranger(context: &Context, seams: &Seams) -> Channel {
+    let root = certwright_core::x509::key::sha256(&context.root().unwrap());
+    let connector = Connector::pinned(root, context.cluster_id, context.servers.clone(), seams).unwrap();
+    connector.connect().await.unwrap().0
+}
+
+async fn is_healthy(channel: &Channel) -> Result<(), Status> {
+    HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.map(drop)
+}
+
+async fn is_served(known: &Channel) {
+    ClusterClient::new(known.clone()).get_cluster(v1::GetClusterRequest::default()).await.unwrap();
+}
+
+/// Sends this to a path as the only message of a body that never ends.
+async fn call(channel: &Channel, path: &'static str, message: v1::IssueStreamResponse) -> Status {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<v1::IssueStreamResponse, v1::Token>::default();
+    let body = tokio_stream::StreamExt::chain(tokio_stream::once(message), tokio_stream::pending());
+    client.client_streaming(Request::new(body), http::uri::PathAndQuery::from_static(path), codec).await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_do_not_crowd_out_those_who_are_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let seams = Seams::system();
+    let (node, context) = server::found(server::config(&folder.path().join("data")), &seams).await;
+    let mut strangers = Vec::new();
+    for _ in 0..STRANGERS_MAX {
+        strangers.push(stranger(&context, &seams).await);
+        is_healthy(strangers.last().unwrap()).await.unwrap();
+    }
+
+    // One more is closed at the door, which a caller with a certificate passes all the same.
+    let root = certwright_core::x509::key::sha256(&context.root().unwrap());
+    let connector = Connector::pinned(root, context.cluster_id, context.servers.clone(), &seams).unwrap();
+    let refused = match connector.connect().await {
+        Ok((channel, _)) => is_healthy(&channel).await.is_err(),
+        Err(_) => true,
+    };
+    assert!(refused, "there is room for more than {STRANGERS_MAX} strangers");
+    let (known, _) = Connector::new(&context, &seams).unwrap().connect().await.unwrap();
+    is_served(&known).await;
+
+    // Whoever goes makes room.
+    strangers.pop();
+    let end = Instant::now() + Duration::from_secs(10);
+    while is_healthy(&stranger(&context, &seams).await).await.is_err() {
+        assert!(Instant::now() < end, "a stranger that went away still counts");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stranger_sends_elsewhere_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let seams = Seams::system();
+    let (node, context) = server::found(server::config(&folder.path().join("data")), &seams).await;
+    let unknown = stranger(&context, &seams).await;
+    let (known, _) = Connector::new(&context, &seams).unwrap().connect().await.unwrap();
+
+    // As any other message than its own it is no protobuf: whoever decodes it says so.
+    let nonsense = v1::IssueStreamResponse { id: 7, result: None };
+    for path in [
+        "/certwright.v1.Certificates/Issue",
+        "/certwright.v1.Certificates/UpdateCertificate",
+        "/certwright.v1.Tokens/CreateToken",
+        "/certwright.v1.Cluster/RemoveNode",
+        "/certwright.agent.v1.AgentService/Session",
+        "/certwright.internal.v1.Forward/Execute",
+        "/no.such.Service/Method",
+    ] {
+        let answer = tokio::time::timeout(Duration::from_secs(5), call(&unknown, path, nonsense.clone())).await;
+        let status = answer.unwrap_or_else(|_| panic!("{path} waits for the body"));
+        assert_eq!(status.code(), Code::Unauthenticated, "{path}: {status:?}");
+        let refusal = from_status(&status);
+        assert_eq!((refusal.reason, refusal.code.as_str()), (Reason::Unauthenticated, "UNAUTHENTICATED"), "{path}");
+    }
+    let status = call(&known, "/certwright.v1.Certificates/Issue", nonsense).await;
+    assert_eq!(status.code(), Code::Internal, "those who are known are read: {status:?}");
+
+    // What a stranger may send is small.
+    let join = |octets| v1::JoinAgentRequest { csr: vec![0; octets].into(), ..Default::default() };
+    let (small, large) = (STRANGER_MESSAGE_OCTETS_MAX / 2, STRANGER_MESSAGE_OCTETS_MAX + 1);
+    let status = JoinClient::new(unknown.clone()).join_agent(join(small)).await.unwrap_err();
+    assert_eq!(from_status(&status).reason, Reason::TokenForeign, "{status:?}");
+    let status = JoinClient::new(unknown.clone()).join_agent(join(large)).await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    node.stop().await;
+}
+
+/// On one thread, whose clock can be moved.
+#[tokio::test]
+async fn a_stranger_that_stays_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let seams = Seams::system();
+    let (node, context) = server::found(server::config(&folder.path().join("data")), &seams).await;
+    let watch = async |channel: Channel| {
+        let mut watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        watch.message().await.unwrap().unwrap();
+        watch
+    };
+    let mut stranger = watch(stranger(&context, &seams).await).await;
+    let (known, _) = Connector::new(&context, &seams).unwrap().connect().await.unwrap();
+    let mut kept = watch(known).await;
+
+    tokio::time::pause();
+    tokio::time::advance(STRANGER_AGE_MAX - Duration::from_secs(2)).await;
+    tokio::time::resume();
+    let next = tokio::time::timeout(Duration::from_millis(200), stranger.message()).await;
+    assert!(next.is_err(), "cut before its time: {next:?}");
+    let cut = tokio::time::timeout(Duration::from_secs(10), stranger.message()).await;
+    assert!(!matches!(cut.expect("a stranger stays for ever"), Ok(Some(_))));
+    let next = tokio::time::timeout(Duration::from_millis(200), kept.message()).await;
+    assert!(next.is_err(), "a known caller is cut: {next:?}");
+    node.stop().await;
+}
+
+async fn get(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_callers_do_not_hold_the_http_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let seams = Seams::system();
+    let (node, _) = server::found(server::config(&folder.path().join("data")), &seams).await;
+    let address = node.addresses().http;
+    assert!(get(address).await.starts_with("HTTP/1.1 200"));
+
+    // As many as there is room for, each halfway through its header.
+    let begun = Instant::now();
+    let mut slow = Vec::new();
+    for _ in 0..HTTP_CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhos").await.unwrap();
+        slow.push(stream);
+    }
+    let answer = tokio::time::timeout(HTTP_CONNECTION_TIMEOUT, get(address)).await;
+    assert!(answer.expect("slow callers hold the port").starts_with("HTTP/1.1 200"));
+    for mut stream in slow {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(HTTP_CONNECTION_TIMEOUT, stream.read_to_end(&mut rest)).await;
+        ended.expect("a slow caller stays connected").ok();
+    }
+    assert!(begun.elapsed() >= HTTP_HEADER_TIMEOUT / 2);
+    node.stop().await;
+}
