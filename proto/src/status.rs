@@ -18,6 +18,9 @@ pub const DOMAIN: &str = "certwright.dev";
 /// `ErrorInfo.metadata` key of the field concerned.
 const FIELD: &str = "field";
 
+/// `ErrorInfo.metadata` key of the object concerned.
+const OBJECT: &str = "object";
+
 /// `ErrorInfo.metadata` key of the usual way out.
 const FIX: &str = "fix";
 
@@ -137,6 +140,9 @@ fn with_retry(rejection: &Rejection, delay: Option<Duration>) -> Status {
     if let Some(field) = &rejection.field {
         metadata.insert(FIELD.to_owned(), field.clone());
     }
+    if let Some(object) = &rejection.object {
+        metadata.insert(OBJECT.to_owned(), object.clone());
+    }
     let mut details = ErrorDetails::with_error_info(reason.code(), DOMAIN, metadata);
     if let Some(field) = &rejection.field {
         details.add_bad_request_violation(field.clone(), rejection.message.clone());
@@ -158,6 +164,8 @@ pub struct Refusal {
     pub message: String,
     /// The field concerned.
     pub field: Option<String>,
+    /// The name of the object concerned.
+    pub object: Option<String>,
     /// How soon it is worth repeating.
     pub retry_after: Option<Duration>,
     /// The gRPC code.
@@ -173,7 +181,7 @@ impl Refusal {
 
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
-        Self { reason: refusal.reason, message: refusal.message, field: refusal.field }
+        Self { reason: refusal.reason, message: refusal.message, field: refusal.field, object: refusal.object }
     }
 }
 
@@ -191,6 +199,7 @@ pub fn from_status(status: &Status) -> Refusal {
         code: info.map_or_else(|| reason.code().to_owned(), |info| info.reason.clone()),
         message: message.to_owned(),
         field: info.and_then(|info| info.metadata.get(FIELD).cloned()),
+        object: info.and_then(|info| info.metadata.get(OBJECT).cloned()),
         retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
         grpc: status.code(),
     }

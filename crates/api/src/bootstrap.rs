@@ -13,7 +13,7 @@ use certwright_custody::LeafKey;
 use certwright_issuance::order::{Bootstrap, BootstrapAnswer, IdentityAnswer};
 use certwright_proto::identity;
 use certwright_raft::Member;
-use certwright_seams::Seams;
+use certwright_seams::{Entropy, Seams};
 use rustls::pki_types::CertificateDer;
 
 use crate::data_dir::{DataDir, Phase, Record};
@@ -78,11 +78,22 @@ pub async fn bootstrap(
 
 /// Draws the cluster's id and writes down that it is being created.
 fn begin(config: &NodeConfig, data: &DataDir, seams: &Seams) -> Result<Record, Rejection> {
-    let mut cluster = [0; 16];
-    seams.entropy.fill(&mut cluster);
-    let record = fresh_record(config, ClusterId(cluster), 1, 1, Phase::Bootstrapping)?;
+    let record = fresh_record(config, draw_cluster_id(&*seams.entropy), 1, 1, Phase::Bootstrapping)?;
     data.write_record(&record)?;
     Ok(record)
+}
+
+/// A cluster's id is the host of every identity's URI, and a host may not end in a number (`x509::names::check_dns`): one
+/// of digits alone, of which there is one in three million, is drawn again.
+fn draw_cluster_id(entropy: &dyn Entropy) -> ClusterId {
+    loop {
+        let mut octets = [0; 16];
+        entropy.fill(&mut octets);
+        let id = ClusterId(octets);
+        if id.to_string().bytes().any(|digit| digit.is_ascii_alphabetic()) {
+            return id;
+        }
+    }
 }
 
 /// Opens the log as its only voter and has the leader's rooms create everything.
@@ -216,11 +227,32 @@ pub(crate) fn pem(chain: &[CertificateDer<'_>]) -> String {
     chain.iter().map(|der| certwright_core::x509::pem::certificate(der)).collect()
 }
 
-pub(crate) fn sha256(octets: &[u8]) -> [u8; 32] {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, octets);
-    digest.as_ref().try_into().expect("SHA-256 has 32 octets")
-}
-
 pub(crate) fn internal(what: &str, why: &dyn std::fmt::Display) -> Rejection {
     Rejection::new(Reason::Internal, format!("{what}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::*;
+
+    /// Draws digits the first time, letters the second.
+    #[derive(Debug)]
+    struct Drawn(AtomicU8);
+
+    impl Entropy for Drawn {
+        fn fill(&self, octets: &mut [u8]) {
+            octets.fill(if self.0.fetch_add(1, Ordering::Relaxed) == 0 { 0x42 } else { 0xab });
+        }
+    }
+
+    #[test]
+    fn a_cluster_id_can_stand_in_a_uri() {
+        let id = draw_cluster_id(&Drawn(AtomicU8::new(0)));
+        assert_eq!(id, ClusterId([0xab; 16]));
+        let uri = identity::format_uri(id, &certwright_core::ids::Actor::Node(1)).expect("nodes have an identity");
+        assert_eq!(certwright_core::x509::names::check_uri(&uri), Ok(()));
+        assert!(certwright_core::x509::names::check_uri(&uri.replace("ab", "42")).is_err());
+    }
 }

@@ -82,7 +82,8 @@ async fn attempt_all<M: Method>(
     request: M::Request,
 ) -> Result<M::Response, Status> {
     let request_id = request_id(doors, M::request_id(&request)).map_err(refuse::status)?;
-    let call = Call { actor: caller.actor.clone(), request_id: Some(request_id), trace, validate_only: false };
+    let (actor, key) = (caller.actor.clone(), caller.spki_hash);
+    let call = Call { actor, key, request_id: Some(request_id), trace, validate_only: false };
     let mut leadership = doors.log.leadership();
     let mut waiting_since = None;
     let mut lost = false;

@@ -80,9 +80,7 @@ async fn admit(doors: &Doors, agent: &AgentName, caller: &Caller) -> Result<Uid,
 
 fn registered(doors: &Doors, agent: &AgentName, key: Option<[u8; 32]>) -> Result<Uid, Rejection> {
     doors.log.read(|view| {
-        let proved = view.state.agents.get(agent).filter(|known| {
-            key == Some(known.spki_hash) || known.identity.is_some_and(|identity| key == Some(identity.spki_hash))
-        });
+        let proved = view.state.agents.get(agent).filter(|known| key == Some(known.spki_hash));
         proved.map(|known| known.uid).ok_or_else(|| removed(agent))
     })
 }
@@ -124,6 +122,7 @@ impl Session {
             Err(_) => return Err(Some(Rejection::new(Reason::InvalidSpec, "no hello came in time"))),
             Ok(_) => return Err(None),
         };
+        self.compare_labels(&hello);
         let after = self.resume(&hello).await.map_err(Some)?;
         let welcome = Welcome {
             complete: after.is_none(),
@@ -133,6 +132,16 @@ impl Session {
         };
         self.send(Down::Welcome(welcome), String::new()).await.map_err(|Over| None)?;
         Ok(after)
+    }
+
+    /// Says so when the agent was started with a label that it does not carry: its targets would never come, and only an
+    /// administrator may change that. What an agent says of itself is never taken over.
+    fn compare_labels(&self, hello: &Hello) {
+        let carried = self.doors.log.read(|view| view.state.agents.get(&self.agent).map(|it| it.labels.clone()));
+        let carried = carried.unwrap_or_default();
+        if let Some((key, value)) = hello.labels.iter().find(|(key, value)| carried.get(*key) != Some(value)) {
+            tracing::warn!(agent = %self.agent, key, value, "the agent was started with a label that it does not carry");
+        }
     }
 
     /// Where the agent's token leads. A token of another cluster or epoch, or one too old, leads to the complete scope;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use certwright_core::ids::{Actor, ClusterId};
+use certwright_core::x509::key::sha256;
 use certwright_core::{Reason, Rejection};
 use certwright_custody::LeafKey;
 use certwright_proto::identity;
@@ -113,8 +114,7 @@ pub(crate) fn actor(certificates: Option<&[CertificateDer<'_>]>, cluster: Cluste
 /// SHA-256 of a certificate's SubjectPublicKeyInfo.
 pub(crate) fn spki_hash(certificate: &[u8]) -> Option<[u8; 32]> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, parsed.public_key().raw);
-    digest.as_ref().try_into().ok()
+    Some(sha256(parsed.public_key().raw))
 }
 
 fn broken(what: &str, why: &dyn fmt::Display) -> Rejection {

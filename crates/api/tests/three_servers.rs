@@ -16,6 +16,10 @@ use certwright_core::ids::{Actor, NodeName};
 use certwright_core::spec::{KeyAlgorithm, KeyEncoding};
 use certwright_core::x509::Names;
 use certwright_custody::LeafKey;
+use certwright_proto::agent::v1::agent_message::Kind;
+use certwright_proto::agent::v1::agent_service_client::AgentServiceClient;
+use certwright_proto::agent::v1::server_message::Kind as Answer;
+use certwright_proto::agent::v1::{AgentMessage, Hello, IdentityRenewal};
 use certwright_proto::status::from_status;
 use certwright_proto::v1;
 use certwright_proto::v1::authorities_client::AuthoritiesClient;
@@ -122,6 +126,38 @@ async fn issue(channel: &Channel, order: v1::IssueRequest) -> v1::IssueResponse 
     }
 }
 
+/// A follower validates as the leader would issue, and nothing is issued.
+async fn validates(channel: &Channel) {
+    let request = v1::IssueRequest { validate_only: true, ..order("") };
+    let answer = CertificatesClient::new(channel.clone()).issue(request).await.unwrap().into_inner();
+    assert!(answer.serial.is_empty() && answer.certificate.is_empty() && answer.index == 0, "{answer:?}");
+    assert!(answer.not_after.unwrap().seconds > answer.not_before.unwrap().seconds && !answer.chain.is_empty());
+    let request = v1::IssueRequest { validate_only: true, csr: vec![0].into(), ..order("") };
+    let refused = CertificatesClient::new(channel.clone()).issue(request).await.unwrap_err();
+    assert_eq!(from_status(&refused).reason, Reason::InvalidCsr);
+}
+
+/// An agent's wish goes through a follower with the key it proved there, without which the leader would refuse it.
+async fn renews_an_agent_through(server: &str, channel: &Channel, seams: &Seams) {
+    let request = v1::CreateTokenRequest { role: "agent".into(), agent: "edge".into(), ..Default::default() };
+    let token = TokensClient::new(channel.clone()).create_token(request).await.unwrap().into_inner().secret;
+    let context = certwright_agent::join::join(server, &token, "edge", &Default::default(), seams).await.unwrap();
+    let key = LeafKey::from_pem(&context.key_pem).unwrap();
+    let agent = Connector::new(&context, seams).unwrap().connect_to(server).await.unwrap();
+    let renewal = IdentityRenewal { csr: key.request(&Names::default()).unwrap().into() };
+    let said = [Kind::Hello(Hello::default()), Kind::Identity(renewal)]
+        .map(|kind| AgentMessage { kind: Some(kind), ..Default::default() });
+    let up = tokio_stream::StreamExt::chain(tokio_stream::iter(said), tokio_stream::pending());
+    let mut down = AgentServiceClient::new(agent).session(up).await.unwrap().into_inner();
+    loop {
+        let message = tokio::time::timeout(Duration::from_secs(30), down.message()).await.unwrap().unwrap().unwrap();
+        if let Some(Answer::Identity(issued)) = message.kind {
+            assert!(issued.reason.is_empty() && !issued.certificate.is_empty(), "{} {}", issued.reason, issued.message);
+            return;
+        }
+    }
+}
+
 /// What a follower has answered to be done is to be seen there at once, without a token.
 async fn reads_its_own_writes(channel: &Channel) {
     let mut issuers = IssuersClient::new(channel.clone());
@@ -180,6 +216,8 @@ async fn any_server_answers_and_a_lost_leader_is_replaced() {
     }
 
     reads_its_own_writes(&channels[0]).await;
+    validates(&channels[0]).await;
+    renews_an_agent_through(&followers[0].addresses().api.to_string(), &channels[0], &seams).await;
 
     // A read that carries the token is never older than the write, wherever it is asked.
     let request = v1::GetClusterRequest { min_token: issued.token.clone(), ..Default::default() };

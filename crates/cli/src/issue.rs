@@ -59,6 +59,7 @@ pub async fn run(global: &Global, args: IssueArgs) -> Result<ExitCode, Failure> 
         usages: Vec::new(),
         request_id: client.request_id(),
         id: 0,
+        validate_only: false,
     };
     let issued = client
         .call(wanted, |channel, request| async move { CertificatesClient::new(channel).issue(request).await })

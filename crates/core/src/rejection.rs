@@ -100,6 +100,8 @@ reasons! {
     NotFound = "NOT_FOUND", NotFound, "check the name and the namespace";
     /// The name is taken.
     AlreadyExists = "ALREADY_EXISTS", Exists, "update the object, or choose another name";
+    /// The request made a token before, and its secret is shown once.
+    SecretShownOnce = "SECRET_SHOWN_ONCE", Exists, "create another token under a new request id; revoke the one that is named if its secret was lost";
     /// The etag is not the object's.
     EtagMismatch = "ETAG_MISMATCH", Conflict, "read the object again and repeat with its etag";
     /// The object is referred to by others.
@@ -183,17 +185,24 @@ pub struct Rejection {
     pub message: String,
     /// The field concerned, as a path (`spec.dnsNames[3]`), when there is one.
     pub field: Option<String>,
+    /// The name of the object concerned (`tokens/0123456789abcdef`), where the way out needs it.
+    pub object: Option<String>,
 }
 
 impl Rejection {
     /// A rejection with its cause.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), field: None }
+        Self { reason, message: message.into(), field: None, object: None }
     }
 
     /// The same, about one field.
     pub fn field(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), field: Some(field.into()) }
+        Self { field: Some(field.into()), ..Self::new(reason, message) }
+    }
+
+    /// The same, about one object.
+    pub fn object(reason: Reason, object: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { object: Some(object.into()), ..Self::new(reason, message) }
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) async fn certify(session: &Session, trace: Trace, name: &AuthorityNam
             Ok(outcome) => return Ok(outcome),
             Err(authority) => *authority,
         };
-        let draft = draft(session, authority)?;
+        let draft = draft(session, authority).await?;
         let (linted, guarded) = intend(session, trace, &draft).await?;
         let parent_key = draft.parent.as_ref().map(|parent| parent.key.clone());
         let key = parent_key.unwrap_or_else(|| signing::key_of(&draft.authority));
@@ -114,11 +114,11 @@ fn declared(session: &Session, name: &AuthorityName) -> Result<Result<Outcome, B
     })
 }
 
-fn draft(session: &Session, authority: Authority) -> Result<Draft, Rejection> {
+async fn draft(session: &Session, authority: Authority) -> Result<Draft, Rejection> {
     let parent = authority.spec.parent.as_ref().map(|parent| session.signer(parent)).transpose()?;
     // The log time of the declaration; a server that joined by snapshot may not hold that entry, and then composes
     // other bytes under another serial.
-    let declared = session.tools.log.entry(authority.uid.0.index).ok().flatten();
+    let declared = session.tools.entry(authority.uid.0.index).await.ok().flatten();
     let declared_at = declared.map_or_else(|| session.tools.now_here(), |entry| entry.at);
     let (mut not_before, mut not_after) = renewal::validity(declared_at, authority.spec.duration);
     if let Some(parent) = &parent {

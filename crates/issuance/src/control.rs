@@ -22,7 +22,7 @@ use crate::leader::{self, Current};
 use crate::metrics::Metrics;
 use crate::order::{
     AgentJoin, Bootstrap, BootstrapAnswer, Call, CsrSubmission, IdentityAnswer, IssueOrder, IssuedAnswer, NewToken,
-    NodeAnswer, NodeJoin, Outcome,
+    NodeAnswer, NodeJoin, Outcome, ValidatedAnswer,
 };
 use crate::projector::Projection;
 use crate::session::{Session, Tools, not_leader};
@@ -109,7 +109,8 @@ impl Control {
         work: impl FnOnce(Arc<Session>) -> W,
     ) -> Result<T, Rejection> {
         let session = self.session()?;
-        work(session).await
+        // Boxed: the rooms' futures are large and deep, and every door holds one.
+        Box::pin(work(session)).await
     }
 
     /// Decides and appends one command; answers when it is applied here.
@@ -120,6 +121,11 @@ impl Control {
     /// Signs one request without stored intent; answers when the certificate is in the log of a majority.
     pub async fn issue(&self, call: Call, order: IssueOrder) -> Result<IssuedAnswer, Rejection> {
         self.lead(|session| async move { direct::issue(&session, call, order).await }).await
+    }
+
+    /// Everything that [`Control::issue`] verifies, and nothing that it leaves behind.
+    pub async fn validate(&self, call: Call, order: IssueOrder) -> Result<ValidatedAnswer, Rejection> {
+        self.lead(|session| async move { direct::validate(&session, call, order).await }).await
     }
 
     /// Answers an open issuance with an agent's request. Idempotent by instance, generation and key.

@@ -6,6 +6,7 @@
 use std::fmt::{self, Write};
 
 use aws_lc_rs::digest::{Context, SHA256};
+pub(crate) use certwright_core::x509::key::sha256;
 
 /// First 16 octets of SHA-256 over the debug form, streamed without building it.
 pub(crate) fn of(request: &impl fmt::Debug) -> [u8; 16] {
@@ -24,13 +25,6 @@ impl fmt::Write for Sink {
         self.0.update(text.as_bytes());
         Ok(())
     }
-}
-
-/// SHA-256.
-pub(crate) fn sha256(octets: &[u8]) -> [u8; 32] {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(aws_lc_rs::digest::digest(&SHA256, octets).as_ref());
-    digest
 }
 
 #[cfg(test)]

@@ -9,32 +9,45 @@ use certwright_core::event::{Event, Issued, Trigger};
 use certwright_core::log::Position;
 use certwright_core::policy::{Action, Resource};
 use certwright_core::spec::Subject;
-use certwright_core::x509::{LeafPlan, Profile, compose, csr, lint};
-use certwright_core::{Reason, Rejection, limits};
+use certwright_core::time::Timestamp;
+use certwright_core::x509::{LeafPlan, Linted, Profile, compose, csr, lint};
+use certwright_core::{Rejection, limits};
 
 use crate::chain;
 use crate::digest;
 use crate::issuers::Prepared;
-use crate::order::{Call, IssueOrder, IssuedAnswer};
+use crate::order::{Call, IssueOrder, IssuedAnswer, ValidatedAnswer};
 use crate::sequencer::Refusal;
 use crate::session::{self, Ask, Session};
 use crate::signing::{self, ATTEMPTS_MAX};
 
+/// Verifies one request, composes its certificate and has it judged by policy and lints, all but signed: the serial is
+/// thrown away.
+pub(crate) async fn validate(session: &Session, call: Call, order: IssueOrder) -> Result<ValidatedAnswer, Rejection> {
+    session.allow(&call, Action::Issue, &Resource::Issuer(order.issuer.clone()))?;
+    let prepared = session.issuer(&order.issuer)?;
+    let Plan { not_before, not_after, make } = plan(session, &prepared, &order);
+    session.tools.on_signers(make).await.ok_or_else(signing::stopped)??;
+    // An answer about state is true only if this is still the leader.
+    session.tools.log.read_index().await.map_err(|_| session::not_leader())?;
+    let position = session.tools.log.read(|view| view.position);
+    Ok(ValidatedAnswer { not_before, not_after, chain: prepared.signer.chain.clone(), position })
+}
+
 /// Signs one request and answers when the certificate is applied here from the log of a majority.
 pub(crate) async fn issue(session: &Session, call: Call, order: IssueOrder) -> Result<IssuedAnswer, Rejection> {
     let issuer = order.issuer.clone();
+    // What is signed is appended; `validate` is for those who want neither.
+    let call = Call { validate_only: false, ..call };
     let result = attempt(session, call, order).await;
     signing::count(session, &issuer, Trigger::Direct.name(), result)
 }
 
 async fn attempt(session: &Session, call: Call, order: IssueOrder) -> Result<IssuedAnswer, Rejection> {
-    session::allow(&call.actor, Action::Issue, &Resource::Issuer(order.issuer.clone()))?;
-    if call.validate_only {
-        return Err(Rejection::new(Reason::NotYetSupported, "a direct issuance cannot be validated only"));
-    }
+    session.allow(&call, Action::Issue, &Resource::Issuer(order.issuer.clone()))?;
     let digest = if call.request_id.is_some() { digest::of(&order) } else { [0; 16] };
     if let Some(position) = session.earlier(&call, digest)? {
-        return recorded(session, position);
+        return recorded(session, position).await;
     }
     for _ in 0..ATTEMPTS_MAX {
         let prepared = session.issuer(&order.issuer)?;
@@ -42,7 +55,7 @@ async fn attempt(session: &Session, call: Call, order: IssueOrder) -> Result<Iss
         let command = Command::RecordDirect { issued: Box::new(issued.clone()), guards: prepared.guards() };
         let ask = Ask::standing_for(call.clone(), digest, command).while_holds(prepared.check());
         match session.submit(ask).await {
-            Ok(settled) if settled.repeated => return recorded(session, settled.outcome.position),
+            Ok(settled) if settled.repeated => return recorded(session, settled.outcome.position).await,
             Ok(settled) => {
                 let chain = prepared.signer.chain.clone();
                 return Ok(IssuedAnswer { issued, chain, position: settled.outcome.position });
@@ -54,8 +67,19 @@ async fn attempt(session: &Session, call: Call, order: IssueOrder) -> Result<Iss
     Err(Refusal::Moved.into_rejection())
 }
 
-/// Verifies, composes, lints and signs, with a serial of its own, in one piece of work.
-async fn sign(session: &Session, prepared: &signing::SharedIssuer, order: &IssueOrder) -> Result<Issued, Rejection> {
+/// A certificate about to be composed, with a serial of its own.
+struct Plan<M> {
+    not_before: Timestamp,
+    not_after: Timestamp,
+    make: M,
+}
+
+/// What verifies the request, composes the certificate and lints it, in one piece of work.
+fn plan(
+    session: &Session,
+    prepared: &signing::SharedIssuer,
+    order: &IssueOrder,
+) -> Plan<impl FnOnce() -> Result<(Linted, ()), Rejection> + Send + use<>> {
     let serial = session.tools.draw_serial();
     let (not_before, not_after) =
         signing::validity(session.tools.now_here(), duration(prepared, order.duration), &prepared.signer);
@@ -75,6 +99,12 @@ async fn sign(session: &Session, prepared: &signing::SharedIssuer, order: &Issue
         })?;
         Ok((lint::lint(composed, &Profile::Leaf { issuer: &issuer.spec })?, ()))
     };
+    Plan { not_before, not_after, make }
+}
+
+/// Carries a plan out and signs, in the same piece of work.
+async fn sign(session: &Session, prepared: &signing::SharedIssuer, order: &IssueOrder) -> Result<Issued, Rejection> {
+    let make = plan(session, prepared, order).make;
     let (signed, ()) = session.sign(prepared.signer.key.clone(), make).await?;
     Ok(signing::issued(prepared, &signed, None))
 }
@@ -86,11 +116,12 @@ fn duration(prepared: &Prepared, asked: Option<Duration>) -> Duration {
 }
 
 /// The answer of a request that was carried out before, read from the log.
-fn recorded(session: &Session, position: Position) -> Result<IssuedAnswer, Rejection> {
+async fn recorded(session: &Session, position: Position) -> Result<IssuedAnswer, Rejection> {
     let issued = session.tools.find_event(position, |event| match event {
         Event::CertificateIssued(issued) => Some((**issued).clone()),
         _ => None,
-    })?;
+    });
+    let issued = issued.await?;
     let chain = session.tools.log.read(|view| chain::of(view.state, &issued.authority))?;
     Ok(IssuedAnswer { issued, chain, position })
 }

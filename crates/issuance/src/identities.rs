@@ -24,7 +24,7 @@ pub(crate) use join::{admit_agent, admit_node};
 use crate::chain;
 use crate::issuers::Signer;
 use crate::order::{Call, IdentityAnswer, Outcome};
-use crate::session::{self, Session};
+use crate::session::Session;
 
 /// Name of the system authority.
 pub(crate) const SYSTEM_AUTHORITY: &str = "system";
@@ -140,7 +140,7 @@ fn known(state: &State, actor: &Actor) -> Option<IdentityState> {
 }
 
 /// The actor's newest identity, if it is for that key, read from the log.
-pub(crate) fn existing(
+pub(crate) async fn existing(
     session: &Session,
     actor: &Actor,
     spki_hash: [u8; 32],
@@ -156,7 +156,8 @@ pub(crate) fn existing(
             Some(identity.clone())
         }
         _ => None,
-    })?;
+    });
+    let identity = identity.await?;
     let chain = session.tools.log.read(|view| chain::of(view.state, &system_authority()?))?;
     let answer = IdentityAnswer {
         certificate: identity.certificate.clone(),
@@ -176,9 +177,9 @@ pub(crate) async fn renew(session: &Session, call: Call, request: Vec<u8>) -> Re
         Actor::Administrator(name) => Resource::Administrator(name.clone()),
         _ => return Err(Rejection::new(Reason::PermissionDenied, format!("{actor} has no identity to renew"))),
     };
-    session::allow(&actor, Action::RenewIdentity, &resource)?;
+    session.allow(&call, Action::RenewIdentity, &resource)?;
     let verified = session.verify(request).await?;
-    if let Some((identity, answer)) = existing(session, &actor, verified.spki_hash())? {
+    if let Some((identity, answer)) = existing(session, &actor, verified.spki_hash()).await? {
         let made = identity.not_after.minus(lifetime(&actor));
         if session.tools.now_here().since(made) < LOST_REPLY {
             return Ok(answer);

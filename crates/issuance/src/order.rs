@@ -20,6 +20,8 @@ use zeroize::Zeroizing;
 pub struct Call {
     /// The caller as TLS proved it.
     pub actor: Actor,
+    /// SHA-256 of the SubjectPublicKeyInfo that the caller proved to hold: an agent acts under its current key alone.
+    pub key: Option<[u8; 32]>,
     /// A repeat with the same id is the same request; drawn here when absent.
     pub request_id: Option<RequestId>,
     /// The trace that the request belongs to.
@@ -29,9 +31,9 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call without request id or trace.
+    /// A call without key, request id or trace.
     pub fn by(actor: Actor) -> Self {
-        Self { actor, request_id: None, trace: Trace::default(), validate_only: false }
+        Self { actor, key: None, request_id: None, trace: Trace::default(), validate_only: false }
     }
 }
 
@@ -70,6 +72,19 @@ pub struct IssuedAnswer {
     pub position: Position,
 }
 
+/// A direct issuance that would be granted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ValidatedAnswer {
+    /// Begin of validity, were it issued now.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// DER of the authorities that would sign it, intermediates then root.
+    pub chain: Vec<Arc<[u8]>>,
+    /// The state it was validated against.
+    pub position: Position,
+}
+
 /// An agent's request for the generation that was opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CsrSubmission {
@@ -91,7 +106,7 @@ pub struct AgentJoin {
     pub secret: Zeroizing<Vec<u8>>,
     /// The name it asks for.
     pub agent: AgentName,
-    /// The labels it says it carries; the token's own win.
+    /// The labels it asks for; none but the token's are granted.
     pub labels: Labels,
     /// PKCS #10 with the agent's identity key.
     pub csr: Vec<u8>,

@@ -97,7 +97,7 @@ fn open(state: &State, (_, certificate, instance, trigger): Due) -> Option<(Work
 
 async fn carry_out(session: Arc<Session>, work: Work, command: Command) -> Work {
     let span = tracing::info_span!("schedule", command = command_name(&command));
-    let trace = place_in_trace(&session, &span, &command);
+    let trace = place_in_trace(&session, &span, &command).await;
     if let Err(rejection) = session.act(trace, command).instrument(span).await {
         report(&rejection);
         tokio::time::sleep(REST).await;
@@ -107,12 +107,12 @@ async fn carry_out(session: Arc<Session>, work: Work, command: Command) -> Work 
 
 /// A first issuance continues the trace of the declaration; any other work begins one of its own, and that of a renewal
 /// points back at the generation before.
-fn place_in_trace(session: &Session, span: &Span, command: &Command) -> Trace {
+async fn place_in_trace(session: &Session, span: &Span, command: &Command) -> Trace {
     let Command::OpenIssuance { certificate, instance, trigger, .. } = command else {
         return (session.tools.adopt)(span, Trace::default());
     };
     if *trigger == Trigger::First {
-        return (session.tools.adopt)(span, trace_of(session, instance.certificate.0));
+        return (session.tools.adopt)(span, trace_of(session, instance.certificate.0).await);
     }
     let trace = (session.tools.adopt)(span, Trace::default());
     // Without an exporter there is nothing to point from, and no reason to read the log.
@@ -121,14 +121,18 @@ fn place_in_trace(session: &Session, span: &Span, command: &Command) -> Trace {
             let instance = view.state.certificates.get(certificate)?.instance(*instance)?;
             Some(instance.current?.position)
         });
-        (session.tools.link)(span, newest.map_or_else(Trace::default, |position| trace_of(session, position)));
+        let before = match newest {
+            Some(position) => trace_of(session, position).await,
+            None => Trace::default(),
+        };
+        (session.tools.link)(span, before);
     }
     trace
 }
 
 /// The trace that a transaction was part of.
-fn trace_of(session: &Session, position: Position) -> Trace {
-    let entry = session.tools.log.entry(position.index).ok().flatten();
+async fn trace_of(session: &Session, position: Position) -> Trace {
+    let entry = session.tools.entry(position.index).await.ok().flatten();
     let transaction = entry.as_ref().and_then(|entry| entry.transactions.get(position.ordinal as usize));
     transaction.map_or_else(Trace::default, |transaction| transaction.trace)
 }

@@ -9,7 +9,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use certwright_core::command::Command;
 use certwright_core::log::{Position, RequestId, Trace, Transaction};
@@ -34,9 +33,6 @@ pub(crate) const QUEUE_MAX: usize = 16 * 1024;
 const IN_FLIGHT_MAX: usize = 4096;
 /// Commands decided under one look at state: bounds how long state stays locked.
 const BATCH_MAX: usize = 32;
-
-/// Between attempts to learn what became of a transaction.
-const BARRIER_RETRY: Duration = Duration::from_millis(200);
 
 /// What must hold of state when a command is decided.
 pub(crate) type Check = Box<dyn Fn(&State) -> bool + Send + Sync>;
@@ -84,6 +80,8 @@ pub(crate) struct Job {
     pub(crate) keyed: bool,
     pub(crate) digest: [u8; 16],
     pub(crate) actor: AuthorizedActor,
+    /// The key that the caller proved to hold.
+    pub(crate) key: Option<[u8; 32]>,
     pub(crate) trace: Trace,
     pub(crate) command: Command,
     pub(crate) check: Option<Check>,
@@ -114,6 +112,8 @@ struct Arrived {
 struct Finished {
     job: Job,
     claim: Claim,
+    /// How the log knows its transaction.
+    key: (Arc<str>, RequestId),
     result: Result<Committed, ProposeError>,
 }
 
@@ -249,6 +249,7 @@ impl Sequencer {
     async fn propose(&mut self, job: Job, claim: Claim, transaction: Transaction<Event>) {
         fault::point(Point::BeforePropose);
         let log = self.tools.log.clone();
+        let key = (transaction.actor.clone(), transaction.request_id);
         let span = child_span!(job.span, "propose");
         let mut proposal = Box::pin(async move { log.propose(transaction).await }.instrument(span));
         let early = std::future::poll_fn(|cx| Poll::Ready(proposal.as_mut().poll(cx))).await;
@@ -258,19 +259,19 @@ impl Sequencer {
                 Poll::Ready(result) => result,
                 Poll::Pending => proposal.await,
             };
-            Finished { job, claim, result }
+            Finished { job, claim, key, result }
         }));
     }
 
     async fn finish(&mut self, finished: Finished) {
-        let Finished { job, claim, result } = finished;
+        let Finished { job, claim, key, result } = finished;
         let uncertain = result == Err(ProposeError::Unknown);
         self.settle(job, result);
         if uncertain {
             // It may still be appended: until that is known, nothing may be decided on what it touches.
-            let barrier = barrier(self.tools.clone(), self.over.clone());
+            let landed = landed(self.tools.clone(), self.over.clone(), key);
             self.uncertain.push(Box::pin(async move {
-                barrier.await;
+                landed.await;
                 claim
             }));
         } else {
@@ -314,7 +315,7 @@ impl Sequencer {
     fn settle_repeated(&self, job: Job, position: Position) {
         let tools = self.tools.clone();
         self.settling.push(Box::pin(async move {
-            let entry = tools.log.entry(position.index).ok().flatten();
+            let entry = tools.entry(position.index).await.ok().flatten();
             let at = entry.map_or_else(|| tools.log.read(|view| view.at), |entry| entry.at);
             let outcome = Outcome { position, at, unchanged: false };
             job.answer(Ok(Settled { outcome, repeated: true }));
@@ -333,17 +334,15 @@ impl Sequencer {
     }
 }
 
-/// Ends when everything that was handed to the log before has been applied or is certainly lost.
-async fn barrier(tools: Arc<Tools>, over: CancellationToken) {
-    let passed = async {
-        while tools.log.request_digest().await.is_err() {
-            tokio::time::sleep(BARRIER_RETRY).await;
-        }
-    };
+/// Ends when it is certain what became of a transaction, or when the term is over. It asks for that transaction's own end
+/// and writes nothing: an entry written now could overtake it, for it may still wait in the queue behind which such an
+/// entry would not stand, or be written again after its entry was turned away. The log answers a proposal's end only after
+/// applying it, so what is decided from then on sees it.
+async fn landed(tools: Arc<Tools>, over: CancellationToken, (actor, id): (Arc<str>, RequestId)) {
     tokio::select! {
         biased;
         () = over.cancelled() => {}
-        () = passed => {}
+        () = tools.log.landed(&actor, id) => {}
     }
 }
 

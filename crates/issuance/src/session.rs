@@ -11,8 +11,9 @@ use certwright_core::policy::{self, Action, AuthorizedActor, Resource};
 use certwright_core::time::Timestamp;
 use certwright_core::{Context, Event, Reason, Rejection, State};
 use certwright_custody::{DataKey, NodeSeal, SealedCustody};
-use certwright_raft::{Log, View};
+use certwright_raft::{AppliedEntry, Log, ReadError, View};
 use certwright_seams::Seams;
+use certwright_seams::exec::compute;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -88,10 +89,17 @@ impl Session {
         }
     }
 
+    /// The one place on the leader where rights are asked for, whatever the door.
+    pub(crate) fn allow(&self, call: &Call, action: Action, resource: &Resource) -> Result<AuthorizedActor, Rejection> {
+        let authorized = policy::authorize(&call.actor, action, resource)?;
+        self.tools.log.read(|view| prove(view.state, &call.actor, call.key))?;
+        Ok(authorized)
+    }
+
     /// Decides and appends one command; `Refusal::Moved` when what it was composed under has moved.
     pub(crate) async fn submit(&self, ask: Ask) -> Result<Settled, Refusal> {
         let (action, resource) = policy::needed(&ask.command);
-        let actor = allow(&ask.call.actor, action, &resource)?;
+        let actor = self.allow(&ask.call, action, &resource)?;
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             self.tools.metrics.overloaded.inc();
             return Err(Rejection::new(Reason::Overloaded, "too many commands are waiting on the leader").into());
@@ -103,6 +111,7 @@ impl Session {
             keyed,
             digest: ask.digest,
             actor,
+            key: ask.call.key,
             trace: ask.call.trace,
             command: ask.command,
             check: ask.check,
@@ -194,15 +203,21 @@ impl Tools {
         result.await.ok()
     }
 
+    /// The log entry at an index, read on a worker: it may have to come from disk.
+    pub(crate) async fn entry(&self, index: u64) -> Result<Option<Arc<AppliedEntry<Event>>>, ReadError> {
+        let log = self.log.clone();
+        compute(&*self.seams.exec, "read", move || log.entry(index)).await
+    }
+
     /// The event at a position that `pick` recognises, read from the log.
-    pub(crate) fn find_event<T>(
+    pub(crate) async fn find_event<T>(
         &self,
         position: Position,
         pick: impl FnMut(&Event) -> Option<T>,
     ) -> Result<T, Rejection> {
         let entry = self
-            .log
             .entry(position.index)
+            .await
             .map_err(|error| Rejection::new(Reason::Internal, format!("cannot read the log at {position}: {error}")))?;
         let transaction = entry.as_ref().and_then(|entry| entry.transactions.get(position.ordinal as usize));
         let events = transaction.into_iter().flat_map(|tx| &tx.appends).flat_map(|append| &append.events);
@@ -221,9 +236,14 @@ macro_rules! child_span {
 }
 pub(crate) use child_span;
 
-/// The one place on the leader where rights are asked for, whatever the door.
-pub(crate) fn allow(actor: &Actor, action: Action, resource: &Resource) -> Result<AuthorizedActor, Rejection> {
-    policy::authorize(actor, action, resource)
+/// Whether the caller is who it was when its connection was made. A name is worth what is applied here, on the leader:
+/// the server that an agent talks to may not know yet that the agent was removed or has another key, and its connection
+/// outlives both. Asked when a call arrives, and again under the very state in which it is decided.
+pub(crate) fn prove(state: &State, actor: &Actor, key: Option<[u8; 32]>) -> Result<(), Rejection> {
+    let Actor::Agent(name) = actor else { return Ok(()) };
+    let known = key.is_some() && key == state.agents.get(name).map(|agent| agent.spki_hash);
+    let message = || format!("no agent {name} with this key is registered; it was removed, or joined again elsewhere");
+    if known { Ok(()) } else { Err(Rejection::new(Reason::Unauthenticated, message())) }
 }
 
 pub(crate) fn not_leader() -> Rejection {

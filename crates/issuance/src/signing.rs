@@ -73,7 +73,7 @@ fn finish(linted: Linted, signature: Result<Vec<u8>, CustodyError>) -> Result<Si
     linted.assemble(&signature?)
 }
 
-fn stopped() -> Rejection {
+pub(crate) fn stopped() -> Rejection {
     Rejection::new(Reason::NotReady, "the signers have stopped")
 }
 

@@ -20,7 +20,7 @@ use certwright_core::{Reason, Rejection, limits};
 
 use crate::order::{Call, CsrSubmission, Outcome};
 use crate::sequencer::{Check, Refusal};
-use crate::session::{self, Ask, Session};
+use crate::session::{Ask, Session, prove};
 use crate::signing::{self, ATTEMPTS_MAX, SharedIssuer};
 
 /// What state says of the generation asked for.
@@ -34,11 +34,11 @@ enum Standing {
 /// Issues the open generation for the request's key. Idempotent by instance, generation and key.
 pub(crate) async fn submit(session: &Session, call: Call, submission: CsrSubmission) -> Result<Outcome, Rejection> {
     if let Actor::Agent(name) = &call.actor {
-        session::allow(&call.actor, Action::SubmitCsr, &Resource::Agent(name.clone()))?;
+        session.allow(&call, Action::SubmitCsr, &Resource::Agent(name.clone()))?;
     }
     let verified = session.verify(submission.csr.clone()).await;
     for _ in 0..ATTEMPTS_MAX {
-        let (spec, spec_revision, trigger) = match standing(session, &call.actor, &submission)? {
+        let (spec, spec_revision, trigger) = match standing(session, &call, &submission)? {
             Standing::Issued { spki_hash, outcome } => return repeated(verified?, spki_hash, outcome),
             Standing::Open { spec, spec_revision, trigger } => (spec, spec_revision, trigger),
         };
@@ -59,19 +59,20 @@ pub(crate) async fn submit(session: &Session, call: Call, submission: CsrSubmiss
     Err(Refusal::Moved.into_rejection())
 }
 
-/// The certificate and instance of a submission, if the actor holds it; to others it does not exist.
+/// The certificate and instance of a submission, if the caller holds it; to others it does not exist.
 fn held<'a>(
     state: &'a State,
-    actor: &Actor,
+    call: &Call,
     submission: &CsrSubmission,
 ) -> Result<(&'a Certificate, &'a Instance), Rejection> {
+    prove(state, &call.actor, call.key)?;
     let missing = || {
         let message = format!("certificate {} has no instance {} here", submission.certificate, submission.instance);
         Rejection::new(Reason::NotFound, message)
     };
     let certificate = state.certificates.get(&submission.certificate).ok_or_else(missing)?;
     let instance = certificate.instance(submission.instance).ok_or_else(missing)?;
-    match actor {
+    match &call.actor {
         Actor::Agent(name) if *name == instance.agent => Ok((certificate, instance)),
         Actor::Agent(_) => Err(missing()),
         _ => {
@@ -80,9 +81,9 @@ fn held<'a>(
     }
 }
 
-fn standing(session: &Session, actor: &Actor, submission: &CsrSubmission) -> Result<Standing, Rejection> {
+fn standing(session: &Session, call: &Call, submission: &CsrSubmission) -> Result<Standing, Rejection> {
     session.tools.log.read(|view| {
-        let (certificate, instance) = held(view.state, actor, submission)?;
+        let (certificate, instance) = held(view.state, call, submission)?;
         if let Some(current) = instance.current.filter(|current| current.generation >= submission.generation) {
             if current.generation > submission.generation {
                 let message = format!("generation {} is the newest", current.generation);
@@ -127,7 +128,7 @@ async fn issue(
         issued: Box::new(issued),
         guards: prepared.guards(),
     };
-    let check = unmoved(&prepared, call.actor.clone(), submission.clone(), spec_revision);
+    let check = unmoved(&prepared, call.clone(), submission.clone(), spec_revision);
     // Recorded as the leader's own deed. The generation and the key are what a repeat is known by, not a request id.
     let own = Call { trace: call.trace, validate_only: call.validate_only, ..Call::by(Actor::System) };
     let settled = session.submit(Ask::of(own, command).while_holds(check)).await?;
@@ -135,10 +136,10 @@ async fn issue(
 }
 
 /// The issuer, the specification and the open generation are what they were; deliveries and other instances may move.
-fn unmoved(prepared: &SharedIssuer, actor: Actor, submission: CsrSubmission, spec_revision: Revision) -> Check {
+fn unmoved(prepared: &SharedIssuer, call: Call, submission: CsrSubmission, spec_revision: Revision) -> Check {
     let prepared = prepared.clone();
     Box::new(move |state| {
-        let same = held(state, &actor, &submission).is_ok_and(|(certificate, instance)| {
+        let same = held(state, &call, &submission).is_ok_and(|(certificate, instance)| {
             certificate.spec_revision == spec_revision
                 && instance.open.is_some_and(|open| open.generation == submission.generation)
         });

@@ -1,12 +1,14 @@
 //! Join tokens: their public half drawn, their secret half shown once.
 //!
-//! It refuses to keep a secret: the log has its SHA-256, and a repeated request cannot be shown it again.
+//! It refuses to keep a secret, or to derive it from what is kept: the log has its SHA-256, and a repeated request is
+//! told which token it made, so that the token can be revoked and another one created.
 
 use std::time::Duration;
 
 use certwright_core::command::Command;
-use certwright_core::event::TokenGrant;
+use certwright_core::event::{Event, TokenGrant};
 use certwright_core::ids::TokenId;
+use certwright_core::log::Position;
 use certwright_core::{Reason, Rejection, limits};
 use zeroize::Zeroizing;
 
@@ -30,8 +32,18 @@ pub(crate) async fn create(
     let command = Command::CreateToken { id: id.clone(), secret_hash: digest::sha256(&secret), grant, expires_at };
     let settled = session.submit(Ask::standing_for(call, digest, command)).await.map_err(Refusal::into_rejection)?;
     if settled.repeated {
-        let message = "this request created a token before, and its secret was shown once; create another one";
-        return Err(Rejection::new(Reason::AlreadyExists, message));
+        return Err(shown_once(session, settled.outcome.position).await?);
     }
     Ok(NewToken { id, secret, expires_at, outcome: settled.outcome })
+}
+
+/// Why a repeat is refused: it names the token that the request made the first time.
+async fn shown_once(session: &Session, position: Position) -> Result<Rejection, Rejection> {
+    let created = session.tools.find_event(position, |event| match event {
+        Event::TokenCreated { id, .. } => Some(id.clone()),
+        _ => None,
+    });
+    let id = created.await?;
+    let message = format!("this request created token {id} before, and its secret was shown then and is not kept");
+    Ok(Rejection::object(Reason::SecretShownOnce, format!("tokens/{id}"), message))
 }

@@ -180,6 +180,17 @@ impl<F: Fold> Log<F> {
         }
     }
 
+    /// Resolves when a transaction that was proposed here is no longer under way: it is applied here, or never will be.
+    /// What is `Unknown` to its proposer may still wait in the queue, or lie in an entry that was turned away and is
+    /// written again, behind anything that is appended meanwhile: only its own end tells.
+    pub async fn landed(&self, actor: &Arc<str>, id: RequestId) {
+        let flight = self.inner.shared.waiters().follow(&(id, Arc::clone(actor)));
+        if let Some(end) = flight {
+            // How it ended is the proposer's to ask; that it did is all there is to know here.
+            let _ = end.await;
+        }
+    }
+
     fn leading_term(&self) -> Result<u64, ProposeError> {
         if self.inner.stopped.is_cancelled() {
             return Err(ProposeError::Stopped);

@@ -7,7 +7,11 @@ use super::*;
 #[test]
 fn every_reason_goes_there_and_back() {
     for &reason in Reason::ALL {
-        for rejection in [Rejection::new(reason, "why"), Rejection::field(reason, "spec.dnsNames[3]", "why")] {
+        for rejection in [
+            Rejection::new(reason, "why"),
+            Rejection::field(reason, "spec.dnsNames[3]", "why"),
+            Rejection::object(reason, "tokens/ab", "why"),
+        ] {
             let status = to_status(&rejection);
             assert_eq!(status.code(), code(reason.class()), "{reason:?}");
             assert_ne!(status.code(), Code::Ok);

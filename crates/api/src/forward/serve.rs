@@ -54,7 +54,8 @@ impl ForwardService {
             .filter(|actor| matches!(actor, Actor::Administrator(_) | Actor::Agent(_) | Actor::Anonymous))
             .ok_or_else(|| Rejection::new(Reason::PermissionDenied, "nobody can be forwarded under that name"))?;
         let request_id = <[u8; 16]>::try_from(request.request_id.as_ref()).ok().map(RequestId);
-        let call = Call { actor, request_id, trace: trace::parse(&request.traceparent), validate_only: false };
+        let key = <[u8; 32]>::try_from(request.caller_key.as_ref()).ok();
+        let call = Call { actor, key, request_id, trace: trace::parse(&request.traceparent), validate_only: false };
         run_encoded(&self.doors, &request.method, call, request.message).await
     }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use certwright_core::Rejection;
 use certwright_core::ids::Actor;
 use certwright_core::policy::{Action, Resource};
-use certwright_issuance::order::{Call, IssueOrder, IssuedAnswer};
+use certwright_issuance::order::{Call, IssueOrder, IssuedAnswer, ValidatedAnswer};
 use certwright_proto::api::certificate::issued_to_message;
-use certwright_proto::api::values::{span_from_optional, span_to_message};
+use certwright_proto::api::values::{moment_to_message, span_from_optional, span_to_message};
 use certwright_proto::status::from_status;
 use certwright_proto::v1::issue_stream_response::Result as Outcome;
 use certwright_proto::{api, v1};
@@ -46,7 +46,21 @@ impl Method for Issue {
             duration: span_from_optional("duration", request.duration.as_ref())?,
             usages: api::spec::usages("usages", &request.usages)?,
         };
-        doors.control.issue(call, order).await.map(|answer| response(doors, answer))
+        match request.validate_only {
+            true => doors.control.validate(call, order).await.map(|answer| validated(doors, answer)),
+            false => doors.control.issue(call, order).await.map(|answer| response(doors, answer)),
+        }
+    }
+}
+
+/// What would be issued: no serial, no certificate.
+fn validated(doors: &Doors, answer: ValidatedAnswer) -> v1::IssueResponse {
+    v1::IssueResponse {
+        chain: answer.chain.iter().map(|der| der.to_vec().into()).collect(),
+        not_before: Some(moment_to_message(answer.not_before)),
+        not_after: Some(moment_to_message(answer.not_after)),
+        token: Some(doors.token(answer.position)),
+        ..v1::IssueResponse::default()
     }
 }
 

@@ -8,6 +8,7 @@ use certwright_core::command::Command;
 use certwright_core::ids::{Actor, TokenId};
 use certwright_core::policy::{Action, Resource};
 use certwright_core::time::Timestamp;
+use certwright_core::x509::key::sha256;
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
 use certwright_proto::api::estate::{grant_from_message, role_of, token_secret, token_to_message};
@@ -18,7 +19,6 @@ use certwright_proto::v1::tokens_server::Tokens;
 use tonic::{Request, Response, Status};
 
 use super::Api;
-use crate::bootstrap::sha256;
 use crate::dispatch::Method;
 use crate::doors::Doors;
 use crate::paging;

@@ -19,7 +19,7 @@ use certwright_proto::api::values::span_to_message;
 use certwright_proto::internal::v1::ReportBatch;
 use certwright_proto::status::{Refusal, from_status};
 use certwright_proto::v1;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::Streaming;
 
 use super::{Over, Session};
@@ -39,16 +39,10 @@ pub(super) async fn serve(session: Arc<Session>, caller: Caller, mut incoming: S
     while let Ok(Some(message)) = incoming.message().await {
         let trace = trace::parse(&message.traceparent);
         let Ok(permit) = under_way.clone().acquire_owned().await else { return };
-        let (session, caller) = (session.clone(), caller.clone());
+        let (doors, by) = (session.doors.clone(), caller.clone());
         match message.kind {
-            Some(Up::Csr(csr)) => drop(tokio::spawn(async move {
-                let _ = session.submit(&caller, trace, csr).await;
-                drop(permit);
-            })),
-            Some(Up::Identity(renewal)) => drop(tokio::spawn(async move {
-                let _ = session.renew_identity(&caller, trace, renewal).await;
-                drop(permit);
-            })),
+            Some(Up::Csr(csr)) => session.answer(permit, trace, submit(doors, by, trace, csr)),
+            Some(Up::Identity(renewal)) => session.answer(permit, trace, renew_identity(doors, by, trace, renewal)),
             Some(Up::Report(report)) => {
                 if reports.send((report, trace)).await.is_err() {
                     return;
@@ -65,30 +59,45 @@ pub(super) async fn serve(session: Arc<Session>, caller: Caller, mut incoming: S
     }
 }
 
-impl Session {
-    async fn submit(&self, caller: &Caller, trace: Trace, csr: CsrSubmission) -> Result<(), Over> {
-        let (instance, generation) = (csr.instance.clone(), csr.generation);
-        let refused = execute::<SubmitCsr>(&self.doors, caller, trace, csr).await.err().map(|it| from_status(&it));
-        let answer = match refused {
-            None => CsrAnswer { instance, generation, ..CsrAnswer::default() },
-            Some(Refusal { code, message, retry_after, .. }) => {
-                CsrAnswer { instance, generation, reason: code, message, retry_after: retry_after.map(span_to_message) }
-            }
-        };
-        self.send(Down::CsrAnswer(answer), trace::format(&trace)).await
-    }
+/// Has the leader answer a request for a generation; what it refused is an answer too.
+async fn submit(doors: Arc<Doors>, caller: Arc<Caller>, trace: Trace, csr: CsrSubmission) -> Down {
+    let answer = CsrAnswer { instance: csr.instance.clone(), generation: csr.generation, ..CsrAnswer::default() };
+    Down::CsrAnswer(match execute::<SubmitCsr>(&doors, &caller, trace, csr).await {
+        Ok(_) => answer,
+        Err(status) => {
+            let Refusal { code, message, retry_after, .. } = from_status(&status);
+            CsrAnswer { reason: code, message, retry_after: retry_after.map(span_to_message), ..answer }
+        }
+    })
+}
 
-    async fn renew_identity(&self, caller: &Caller, trace: Trace, renewal: IdentityRenewal) -> Result<(), Over> {
-        let issued = match execute::<RenewAgentIdentity>(&self.doors, caller, trace, renewal).await {
-            Ok(answer) => {
-                IdentityIssued { certificate: answer.certificate, chain: answer.chain, ..IdentityIssued::default() }
-            }
-            Err(status) => {
-                let refused = from_status(&status);
-                IdentityIssued { reason: refused.code, message: refused.message, ..IdentityIssued::default() }
-            }
-        };
-        self.send(Down::Identity(issued), trace::format(&trace)).await
+/// Has the leader renew the agent's identity.
+async fn renew_identity(doors: Arc<Doors>, caller: Arc<Caller>, trace: Trace, renewal: IdentityRenewal) -> Down {
+    Down::Identity(match execute::<RenewAgentIdentity>(&doors, &caller, trace, renewal).await {
+        Ok(v1::IdentityResponse { certificate, chain, .. }) => {
+            IdentityIssued { certificate, chain, ..IdentityIssued::default() }
+        }
+        Err(status) => {
+            let Refusal { code, message, .. } = from_status(&status);
+            IdentityIssued { reason: code, message, ..IdentityIssued::default() }
+        }
+    })
+}
+
+impl Session {
+    /// Waits for one answer of the leader's beside others and passes it on.
+    fn answer(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+        trace: Trace,
+        asked: impl Future<Output = Down> + Send + 'static,
+    ) {
+        let session = self.clone();
+        tokio::spawn(async move {
+            // A stream that is over has nobody to be told; the agent asks again on the next one.
+            let _ = session.send(asked.await, trace::format(&trace)).await;
+            drop(permit);
+        });
     }
 
     /// Offers reports to the leader until it has taken or refused them; then the agent may let go of them.

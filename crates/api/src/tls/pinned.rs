@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use certwright_core::x509::key::sha256;
 use certwright_seams::Clock;
 use certwright_seams::clock::TlsTime;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -31,9 +32,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let is_pinned = |der: &&CertificateDer<'_>| {
-            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref() == self.authority_sha256
-        };
+        let is_pinned = |der: &&CertificateDer<'_>| sha256(der) == self.authority_sha256;
         let Some(authority) = intermediates.iter().find(is_pinned) else {
             return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
         };

@@ -61,11 +61,7 @@ fn admit(
     })?;
     let known = draft.state.agents.get(name);
     check_key(known, token, name, identity)?;
-    let mut labels = labels.clone();
-    if let TokenGrant::Agent { labels: granted, .. } = &token.grant {
-        labels.extend(granted.clone());
-    }
-    validate_labels("labels", &labels)?;
+    let labels = granted(token, labels)?;
     if known.is_none_or(|known| known.labels != labels || known.spki_hash != identity.spki_hash) {
         let registered =
             Event::AgentRegistered { name: name.clone(), labels: labels.clone(), spki_hash: identity.spki_hash };
@@ -76,6 +72,25 @@ fn admit(
     }
     instances::follow(draft, name, known.map(|known| &known.labels), Some(&labels));
     Ok(())
+}
+
+/// The labels that the token grants. Targets select agents by label: whoever could choose its own would be sent whatever
+/// is meant for others. Asking for more is refused, so that nobody waits for what will never come.
+fn granted(token: &Token, asked: &Labels) -> Result<Labels, Rejection> {
+    let labels = match &token.grant {
+        TokenGrant::Agent { labels, .. } => labels.clone(),
+        TokenGrant::Node => Labels::new(),
+    };
+    match asked.iter().find(|(key, value)| labels.get(*key) != Some(value)) {
+        None => Ok(labels),
+        Some((key, value)) => {
+            let message = format!(
+                "token {} grants no label {key}={value}; an administrator puts it on the token, or on the agent later",
+                token.id
+            );
+            Err(Rejection::field(Reason::PermissionDenied, "labels", message))
+        }
+    }
 }
 
 fn check_key(known: Option<&Agent>, token: &Token, name: &AgentName, identity: &Identity) -> Result<(), Rejection> {

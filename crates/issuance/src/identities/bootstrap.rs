@@ -93,7 +93,7 @@ async fn create_system_authority(session: &Session, trace: Trace) -> Result<(), 
 
 /// The actor's identity for that key: the one there is, or a new one.
 async fn identity(session: &Session, actor: &Actor, spki_der: Vec<u8>) -> Result<IdentityAnswer, Rejection> {
-    if let Some((_, answer)) = existing(session, actor, spki_hash(&spki_der))? {
+    if let Some((_, answer)) = existing(session, actor, spki_hash(&spki_der)).await? {
         return Ok(answer);
     }
     let hosts = session.tools.log.read(|view| match actor {

@@ -14,7 +14,7 @@ use super::{answer, claimed, cluster_id, existing, sign};
 use crate::digest::sha256;
 use crate::order::{AgentJoin, Call, IdentityAnswer, NodeAnswer, NodeJoin};
 use crate::sequencer::Refusal;
-use crate::session::{self, Ask, Session};
+use crate::session::{Ask, Session};
 use crate::signing::ATTEMPTS_MAX;
 
 /// Registers an agent and gives it its first identity. The same key may repeat a lost reply.
@@ -32,7 +32,7 @@ pub(crate) async fn admit_agent(session: &Session, call: Call, join: AgentJoin) 
     };
     let repeat = may_join(session, &call, &token, &command(unsigned(session, claimed)), claimed)?;
     let verified = session.verify(csr).await?;
-    if repeat && let Some((_, answer)) = existing(session, &actor, claimed)? {
+    if repeat && let Some((_, answer)) = existing(session, &actor, claimed).await? {
         return Ok(answer);
     }
     let (identity, signer) = sign(session, &actor, verified.spki_der().to_vec(), Vec::new()).await?;
@@ -40,7 +40,7 @@ pub(crate) async fn admit_agent(session: &Session, call: Call, join: AgentJoin) 
     match outcome.unchanged {
         false => Ok(answer(&actor, &identity, &signer, outcome.position)),
         // Another attempt with the same key was quicker.
-        true => lost(existing(session, &actor, claimed)?.map(|(_, answer)| answer)),
+        true => lost(existing(session, &actor, claimed).await?.map(|(_, answer)| answer)),
     }
 }
 
@@ -59,7 +59,7 @@ pub(crate) async fn admit_node(session: &Session, call: Call, join: NodeJoin) ->
         let actor = Actor::Node(node_id);
         let repeat = may_join(session, &call, &join.token, &command(unsigned(session, claimed)), claimed)?;
         let verified = session.verify(join.csr.clone()).await?;
-        if repeat && let Some((identity, _)) = existing(session, &actor, claimed)? {
+        if repeat && let Some((identity, _)) = existing(session, &actor, claimed).await? {
             return welcome(session, node_id, &identity);
         }
         let hosts = super::hosts(&record(&join, node_id, claimed));
@@ -69,7 +69,7 @@ pub(crate) async fn admit_node(session: &Session, call: Call, join: NodeJoin) ->
         let call = Call { request_id: None, ..call.clone() };
         match session.submit(Ask::of(call, command(identity.clone())).while_holds(free)).await {
             Ok(settled) if settled.outcome.unchanged => {
-                let identity = lost(existing(session, &actor, claimed)?)?.0;
+                let identity = lost(existing(session, &actor, claimed).await?)?.0;
                 return welcome(session, node_id, &identity);
             }
             Ok(_) => return welcome(session, node_id, &identity),
@@ -123,7 +123,7 @@ fn may_join(
     claimed: [u8; 32],
 ) -> Result<bool, Rejection> {
     let (action, resource) = policy::needed(command);
-    let actor = session::allow(&call.actor, action, &resource)?;
+    let actor = session.allow(call, action, &resource)?;
     session.tools.log.read(|view| {
         decide(view.state, &actor, command, &session.tools.context(view))?;
         Ok(view.state.tokens.get(token).is_some_and(|token| token.consumed_by == Some(claimed)))

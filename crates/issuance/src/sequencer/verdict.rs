@@ -12,7 +12,7 @@ use certwright_raft::View;
 use super::{Job, Refusal};
 use crate::order::Outcome;
 use crate::overlay::{Claim, Lane, Mode};
-use crate::session::{Tools, reused};
+use crate::session::{Tools, prove, reused};
 
 pub(super) enum Verdict {
     /// Refused, or composed under what is no longer so.
@@ -27,8 +27,11 @@ pub(super) enum Verdict {
     Append(Transaction<Event>),
 }
 
-/// Repetition first, then what the command was composed under, then the decision itself.
+/// Who asks first, then repetition, then what the command was composed under, then the decision itself.
 pub(super) fn judge(tools: &Tools, view: &View<'_, State>, job: &Job, actor: &Arc<str>) -> Verdict {
+    if let Err(rejection) = prove(view.state, job.actor.actor(), job.key) {
+        return Verdict::Refused(rejection.into());
+    }
     if job.keyed
         && let Some((digest, position)) = view.repeated(actor, job.request)
     {

@@ -1,10 +1,12 @@
 //! The birth of a cluster, killed at every step, and those who join it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use certwright_core::Reason;
 use certwright_core::event::{Event, TokenGrant};
 use certwright_core::ids::{Actor, ClusterId, NodeName};
+use certwright_core::log::RequestId;
 use certwright_core::spec::Labels;
 
 use super::server::{Machine, admin, agent, p256, request};
@@ -109,21 +111,37 @@ async fn a_token_admits_one_key_which_may_repeat() {
     assert_eq!(server.control.admit_agent(anonymous(), wrong).await.unwrap_err().reason, Reason::TokenUnknown);
 }
 
+/// A token's secret is not kept: whoever lost the answer learns which token to revoke.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_request_for_a_token_names_the_first_and_makes_no_second() {
+    let (server, _) = Machine::new().estate().await;
+    let call = || Call { request_id: Some(RequestId([7; 16])), ..admin() };
+    let tokens = || server.log.read(|view| view.state.tokens.len());
+    let before = tokens();
+    let first = server.control.create_token(call(), TokenGrant::Node, None).await.unwrap();
+    let refused = server.control.create_token(call(), TokenGrant::Node, None).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::SecretShownOnce);
+    assert_eq!(refused.object, Some(format!("tokens/{}", first.id)));
+    assert_eq!(tokens(), before + 1);
+    let other = server.control.create_token(call(), TokenGrant::Node, Some(Duration::from_secs(60))).await.unwrap_err();
+    assert_eq!(other.reason, Reason::RequestIdReused);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_identity_is_renewed_for_a_new_key_and_a_lost_reply_is_repeated() {
     let machine = Machine::new();
-    let (server, _) = machine.estate().await;
+    let (server, web) = machine.estate().await;
     let key = p256();
-    let first = server.control.renew_identity(agent("web"), request(&key, &[])).await.unwrap();
-    let repeated = server.control.renew_identity(agent("web"), request(&key, &[])).await.unwrap();
+    let first = server.control.renew_identity(agent("web", &web), request(&key, &[])).await.unwrap();
+    let repeated = server.control.renew_identity(agent("web", &key), request(&key, &[])).await.unwrap();
     assert_eq!(first, repeated);
     server.clock.set_skew_millis(12 * 3600 * 1000);
-    let renewed = server.control.renew_identity(agent("web"), request(&key, &[])).await.unwrap();
+    let renewed = server.control.renew_identity(agent("web", &key), request(&key, &[])).await.unwrap();
     assert!(renewed.not_after > first.not_after);
     let anonymous = server.control.renew_identity(Call::by(Actor::Anonymous), request(&key, &[])).await.unwrap_err();
     assert_eq!(anonymous.reason, Reason::PermissionDenied);
-    let stranger = server.control.renew_identity(agent("nobody"), request(&key, &[])).await.unwrap_err();
-    assert_eq!(stranger.reason, Reason::NotFound);
+    let stranger = server.control.renew_identity(agent("nobody", &web), request(&key, &[])).await.unwrap_err();
+    assert_eq!(stranger.reason, Reason::Unauthenticated);
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ async fn a_repeat_gets_the_first_certificate_and_other_content_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn what_policy_denies_is_neither_signed_nor_logged() {
-    let (server, _) = Machine::new().estate().await;
+    let (server, web) = Machine::new().estate().await;
     let before = server.events().len();
     for (order, reason) in [
         (order("a.example.org"), Reason::PolicyDenied),
@@ -81,9 +81,46 @@ async fn what_policy_denies_is_neither_signed_nor_logged() {
     }
     let stranger = server.control.issue(Call::by(Actor::Anonymous), order("a.example.com")).await.unwrap_err();
     assert_eq!(stranger.reason, Reason::Unauthenticated);
-    let of_agent = server.control.issue(super::server::agent("web"), order("a.example.com")).await.unwrap_err();
+    let of_agent = server.control.issue(super::server::agent("web", &web), order("a.example.com")).await.unwrap_err();
     assert_eq!(of_agent.reason, Reason::PermissionDenied);
     assert_eq!(server.events().len(), before);
+}
+
+/// Validation says what issuing would say, and leaves nothing behind.
+#[tokio::test(start_paused = true)]
+async fn what_is_only_validated_is_neither_signed_nor_logged() {
+    let (server, web) = Machine::new().estate().await;
+    let (before, signed) = (server.events().len(), signatures(&server));
+    let wanted = order("a.example.com");
+    let answer = server.control.validate(keyed(1), wanted.clone()).await.unwrap();
+    assert_eq!(answer.not_after.since(answer.not_before).as_secs() / 100, 36);
+    assert_eq!(answer.chain.len(), 1);
+    for (order, reason) in [
+        (order("a.example.org"), Reason::PolicyDenied),
+        (IssueOrder { csr: b"nonsense".to_vec(), ..order("a.example.com") }, Reason::InvalidCsr),
+        (IssueOrder { issuer: IssuerName::parse("none").unwrap(), ..order("a.example.com") }, Reason::IssuerNotFound),
+        (
+            IssueOrder { duration: Some(Duration::from_secs(6 * 365 * 24 * 3600)), ..order("a.example.com") },
+            Reason::PolicyDenied,
+        ),
+    ] {
+        assert_eq!(server.control.validate(admin(), order).await.unwrap_err().reason, reason);
+    }
+    let of_agent = server.control.validate(super::server::agent("web", &web), wanted.clone()).await.unwrap_err();
+    assert_eq!(of_agent.reason, Reason::PermissionDenied);
+    assert_eq!((server.events().len(), signatures(&server)), (before, signed));
+
+    // The request id is still free.
+    let issued = server.control.issue(keyed(1), wanted).await.unwrap().issued;
+    assert_eq!(issued.not_after.since(issued.not_before), answer.not_after.since(answer.not_before));
+    assert!(signatures(&server) > signed);
+}
+
+/// How often something was signed.
+fn signatures(server: &super::server::Server) -> u64 {
+    let families = server.registry.gather();
+    let signed = families.iter().find(|family| family.name() == "certwright_sign_duration_seconds").unwrap();
+    signed.get_metric()[0].get_histogram().get_sample_count()
 }
 
 /// Certificates composed under an issuer that changes meanwhile are composed again under the new one.

@@ -16,7 +16,7 @@ fn scrape(server: &Server) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn series_carry_cert_managers_names_and_labels() {
-    let (server, _) = Machine::new().estate().await;
+    let (server, web) = Machine::new().estate().await;
     let command = Command::CreateCertificate { name: name("web"), spec: Arc::new(spec("web")) };
     server.control.execute(admin(), command).await.unwrap();
     let open = server.until(|state| {
@@ -36,7 +36,7 @@ async fn series_carry_cert_managers_names_and_labels() {
 
     let csr = request(&p256(), &[]);
     let submission = CsrSubmission { certificate: name("web"), instance, generation, csr };
-    server.control.submit_csr(agent("web"), submission).await.unwrap();
+    server.control.submit_csr(agent("web", &web), submission).await.unwrap();
     let after = scrape(&server);
     let current = server.log.read(|view| view.state.certificates.get(&name("web")).unwrap().instances[0].current);
     let current = current.unwrap();

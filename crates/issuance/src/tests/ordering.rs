@@ -87,10 +87,10 @@ async fn validation_and_what_is_so_already_append_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn callers_without_the_right_are_refused_before_anything_is_decided() {
-    let (server, _) = Machine::new().estate().await;
+    let (server, web) = Machine::new().estate().await;
     let command = Command::CreateCertificate { name: name("web"), spec: Arc::new(spec("a")) };
     for (call, reason) in [
-        (super::server::agent("web"), Reason::PermissionDenied),
+        (super::server::agent("web", &web), Reason::PermissionDenied),
         (Call::by(certwright_core::ids::Actor::Anonymous), Reason::Unauthenticated),
         (Call::by(certwright_core::ids::Actor::Node(1)), Reason::PermissionDenied),
     ] {

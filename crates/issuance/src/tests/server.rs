@@ -155,9 +155,9 @@ impl Server {
         self.control.execute(admin(), Command::CreateIssuer { name, spec }).await.unwrap()
     }
 
-    /// Registers an agent by a token; answers its identity key.
+    /// Registers an agent by a token made for it; answers its identity key.
     pub(super) async fn admit(&self, name: &str) -> LeafKey {
-        let grant = TokenGrant::Agent { name: None, labels: Labels::new() };
+        let grant = TokenGrant::Agent { name: Some(AgentName::parse(name).unwrap()), labels: Labels::new() };
         let token = self.control.create_token(admin(), grant, None).await.unwrap();
         let key = LeafKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
         let join = AgentJoin {
@@ -218,8 +218,9 @@ pub(super) fn admin() -> Call {
     Call::by(Actor::Administrator(AdministratorName::parse("admin").unwrap()))
 }
 
-pub(super) fn agent(name: &str) -> Call {
-    Call::by(Actor::Agent(AgentName::parse(name).unwrap()))
+/// A call of the agent over a connection made with that key.
+pub(super) fn agent(name: &str, key: &LeafKey) -> Call {
+    Call { key: Some(key.spki_hash()), ..Call::by(Actor::Agent(AgentName::parse(name).unwrap())) }
 }
 
 pub(super) fn authority(parent: Option<&str>) -> AuthoritySpec {

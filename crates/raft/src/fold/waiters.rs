@@ -55,6 +55,15 @@ impl Waiters {
         }
     }
 
+    /// Waits for a request that may be under way; `None` when it is not.
+    pub(crate) fn follow(&mut self, key: &Key) -> Option<oneshot::Receiver<Answer>> {
+        let flight = self.flights.get_mut(key)?;
+        let (sender, receiver) = oneshot::channel();
+        flight.waiters.retain(|waiter| !waiter.is_closed());
+        flight.waiters.push(sender);
+        Some(receiver)
+    }
+
     /// Ends a request: tells all who wait for it.
     pub(crate) fn answer(&mut self, key: &Key, answer: &Answer) {
         for waiter in self.flights.remove(key).into_iter().flat_map(|flight| flight.waiters) {

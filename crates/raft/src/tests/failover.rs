@@ -1,9 +1,12 @@
 //! Three nodes: leaders die, nothing acknowledged is lost, nothing is said twice.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use certwright_core::log::Position;
 
 use super::cluster::{Cluster, PATIENCE, eventually, say_somewhere};
-use crate::fold::toy::say;
+use crate::fold::toy::{request, say};
 use crate::{ProposeError, ReadError, WatchItem};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,7 +82,14 @@ async fn without_a_quorum_the_outcome_is_unknown_and_reads_are_refused() {
     let (proposed, read) = tokio::join!(leader.propose(say(1, "a", None, "w")), leader.read_index());
     assert!(matches!(proposed, Err(ProposeError::Unknown)), "{proposed:?}");
     assert!(matches!(read, Err(ReadError::NoQuorum | ReadError::NotLeader { .. })), "{read:?}");
+    // Nobody knows yet, and nobody says so: what it touches stays spoken for.
+    let (actor, id) = (Arc::from("system"), request(1));
+    let early = tokio::time::timeout(Duration::from_millis(100), leader.landed(&actor, id)).await;
+    assert!(early.is_err(), "the fate of a transaction is known without a quorum");
+    leader.landed(&actor, request(2)).await;
     cluster.node(others[0]).start().await;
+    let landed = tokio::time::timeout(Duration::from_secs(30), leader.landed(&actor, id)).await;
+    landed.expect("a quorum settles what was proposed");
     // The repeat shares the fate of the first, whatever that was; the word is said once.
     say_somewhere(&cluster, 1, "w").await;
     assert_eq!(cluster.leader().await.read(|view| view.state.loose.clone()), ["w"]);

@@ -29,13 +29,13 @@ fn identified(who: &str, n: u64, key: u8) -> (crate::log::StreamId, Event) {
 
 #[test]
 fn admission_is_one_transaction_and_certificates_follow() {
-    let mut world = with_token(None, &[("tier", "edge")]);
+    let mut world = with_token(None, &[("tier", "edge"), ("zone", "b")]);
     world.happen(declared("api", spec(on("new"))).0, declared("api", spec(on("new"))).1);
     let holder = selecting(&[("tier", "edge"), ("zone", "b")]);
     world.happen(declared("edge", spec(holder.clone())).0, declared("edge", spec(holder)).1);
     let registered = Event::AgentRegistered {
         name: agent("new"),
-        // What the token grants wins over what the agent says of itself.
+        // What the token grants, whatever of it the agent asks for.
         labels: labels(&[("tier", "edge"), ("zone", "b")]),
         spki_hash: [2; 32],
     };
@@ -43,7 +43,7 @@ fn admission_is_one_transaction_and_certificates_follow() {
         let event = Event::InstanceAdded { instance: instance(index, 1), agent: agent("new") };
         (name(certificate).stream(), event)
     };
-    let world = world.when(admit("new", 2, 50, labels(&[("tier", "core"), ("zone", "b")]))).then([
+    let world = world.when(admit("new", 2, 50, labels(&[("zone", "b")]))).then([
         consumed(2),
         (agent("new").stream(), registered),
         identified("new", 50, 2),
@@ -52,6 +52,15 @@ fn admission_is_one_transaction_and_certificates_follow() {
     ]);
     assert_eq!(world.state.unsettled(10), vec![]);
     assert_eq!(world.state.instances_of_agent(&agent("new")), 2);
+}
+
+/// Targets select by label: an agent that chose its own would be sent what is meant for others.
+#[test]
+fn an_agent_carries_no_label_that_its_token_does_not_grant() {
+    for asked in [&[("tier", "core")][..], &[("tier", "edge"), ("zone", "b")], &[("tier", "")]] {
+        let world = with_token(None, &[("tier", "edge")]);
+        world.when(admit("new", 2, 50, labels(asked))).then_rejected(Reason::PermissionDenied);
+    }
 }
 
 #[test]
