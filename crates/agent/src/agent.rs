@@ -9,6 +9,7 @@ mod pump;
 mod recovery;
 mod results;
 mod scope;
+mod trust;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ use crate::plan::Now;
 use crate::reload::{Hooks, ProcessHooks};
 use crate::session::{self, Greeting, SessionEvent};
 use crate::store::{Store, StoreError};
+use crate::trust::TrustError;
 use entry::Entry;
 use identity::IdentityKeeper;
 use outbox::Outbox;
@@ -60,6 +62,9 @@ pub enum AgentError {
     /// The state directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The operator's trust bundle cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 /// How an agent runs.
@@ -71,6 +76,8 @@ pub struct AgentOptions {
     pub state_dir: PathBuf,
     /// Its labels.
     pub labels: Labels,
+    /// PEM file of the only roots ever accepted; without it the servers' announcements count.
+    pub trust_bundle: Option<PathBuf>,
     /// How hooks run.
     pub hooks: Arc<dyn Hooks>,
     /// What a test does at each step of a delivery.
@@ -80,7 +87,8 @@ pub struct AgentOptions {
 impl AgentOptions {
     /// Hooks as processes, no faults.
     pub fn new(context_path: PathBuf, state_dir: PathBuf, labels: Labels) -> Self {
-        Self { context_path, state_dir, labels, hooks: Arc::new(ProcessHooks), fault: Fault::none() }
+        let hooks = Arc::new(ProcessHooks);
+        Self { context_path, state_dir, labels, trust_bundle: None, hooks, fault: Fault::none() }
     }
 }
 
@@ -128,7 +136,8 @@ impl Agent {
         let connector = Connector::new(&context, &seams)?;
         let (root, disk) = (options.state_dir.clone(), seams.disk.clone());
         let store = Arc::new(compute(&*seams.exec, "files", move || Store::open(disk, &root)).await?);
-        let worker = Worker::new(&options, seams.clone(), store.clone());
+        let trust = trust::open(&options, &seams, store.clone()).await?;
+        let worker = Worker::new(&options, seams.clone(), store.clone(), trust);
         let identity = IdentityKeeper::new(connector.identity().clone(), context, options.context_path.clone());
         let mut agent = Self {
             options,

@@ -47,6 +47,9 @@ pub struct AgentArgs {
     /// Label that targets select by; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", env = "CERTWRIGHT_LABELS", value_delimiter = ',')]
     pub labels: Vec<String>,
+    /// PEM file of the only roots that certificates may chain to, whatever servers announce
+    #[arg(long, value_name = "FILE", env = "CERTWRIGHT_TRUST_BUNDLE")]
+    pub trust_bundle: Option<PathBuf>,
     /// Join the cluster through this server first, unless the context file is there already
     #[arg(long, value_name = "HOST:PORT", env = "CERTWRIGHT_JOIN", requires = "token")]
     pub join: Option<String>,
@@ -89,6 +92,9 @@ impl Failed {
                 Reason::InvalidContext.code(),
                 "join with --join HOST:PORT --token @FILE --name NAME, or name a context with --context",
             ),
+            Self::Agent(AgentError::Trust(_)) => {
+                (Exit::Usage, Reason::Usage.code(), "name a PEM file of root certificates with --trust-bundle")
+            }
             Self::Agent(AgentError::Store(_)) => {
                 (Exit::Failed, Reason::StorageFailed.code(), "name a writable directory of its own with --state")
             }
@@ -142,6 +148,7 @@ async fn run(args: AgentArgs, seams: Seams, shutdown: CancellationToken) -> Resu
         tracing::info!(name = %context.actor, context = %args.context.display(), "joined");
     }
     let mut options = AgentOptions::new(args.context, args.state, labels);
+    options.trust_bundle = args.trust_bundle;
     options.fault = args.stop_at.map_or_else(Fault::none, Fault::kill_at);
     let agent = Agent::new(options, seams).await?;
     let name = agent.name();

@@ -43,6 +43,8 @@ reasons! {
     KeyMismatch = "KEY_MISMATCH", "renew the certificate; if it recurs, report it with the agent's log";
     /// The certificate does not chain to its root.
     ChainBroken = "CHAIN_BROKEN", "check the issuer's authorities with 'certwright ca tree'";
+    /// The certificate chains to a root that is not in the agent's trust bundle.
+    UntrustedRoot = "UNTRUSTED_ROOT", "check the issuer's authorities with 'certwright ca tree', and the agent's --trust-bundle";
     /// By the agent's clock the certificate is not valid yet.
     NotYetValid = "NOT_YET_VALID", "correct the clock of the agent's host; the agent tries again by itself";
     /// By the agent's clock the certificate has expired.

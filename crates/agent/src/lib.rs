@@ -17,6 +17,7 @@ pub mod session;
 pub mod sink;
 pub mod store;
 pub mod telemetry;
+pub mod trust;
 pub mod verify;
 
 pub use agent::{Agent, AgentError, AgentOptions};

@@ -5,6 +5,7 @@
 //! ```text
 //! STATE/lock                              held while an agent runs
 //! STATE/resume.json                       where to go on, and the sum of the assignments it belongs to
+//! STATE/trust-bundle                      the roots that servers announced
 //! STATE/instances/ID/assignment           the newest assignment, as it came
 //! STATE/instances/ID/facts.json           what each target holds
 //! STATE/instances/ID/7.key                private key of generation 7, PKCS#8 DER, 0600
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use certwright_core::ids::InstanceId;
-use certwright_proto::agent::v1::Assignment;
+use certwright_proto::agent::v1::{Assignment, TrustBundle};
 use certwright_seams::Disk;
 use certwright_seams::disk::{File, Open};
 use prost::Message;
@@ -26,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use facts::{Facts, TargetFacts};
+
+use crate::trust::TRUST_OCTETS_MAX;
 
 /// Octets of an assignment: a chain of a few certificates and a specification with a hundred names.
 pub const ASSIGNMENT_OCTETS_MAX: u64 = 1024 * 1024;
@@ -176,6 +179,23 @@ impl Store {
         let resume = Resume { token: token.to_string(), sum, boot: self.boot() };
         let octets = serde_json::to_vec(&resume).map_err(io::Error::other)?;
         self.disk.write_atomic(&self.root.join("resume.json"), &octets, 0o600)
+    }
+
+    /// Makes announced roots durable. Only then may they be trusted.
+    pub fn save_trust(&self, announced: &TrustBundle) -> io::Result<()> {
+        self.disk.write_atomic(&self.root.join("trust-bundle"), &announced.encode_to_vec(), 0o600)
+    }
+
+    /// The roots that were announced last; `None` before the first contact. One that cannot be read is an error: taking
+    /// it for absent would trust whoever speaks next.
+    pub fn load_trust(&self) -> Result<Option<TrustBundle>, StoreError> {
+        let path = self.root.join("trust-bundle");
+        let octets = match self.disk.read(&path, TRUST_OCTETS_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            octets => octets,
+        };
+        let bundle = octets.and_then(|octets| TrustBundle::decode(octets.as_slice()).map_err(io::Error::other));
+        bundle.map(Some).map_err(|error| StoreError::Io { path, error })
     }
 
     /// Where to go on, when nothing of what the token stands for can have been lost.

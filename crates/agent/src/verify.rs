@@ -1,16 +1,18 @@
-//! Whether an issued certificate may replace what is there: key, chain, dates, names.
+//! Whether an issued certificate may replace what is there: key, chain to a trusted root, dates, names.
 //!
 //! It refuses to repair anything and to trust a certificate because a server sent it.
 
 use certwright_core::spec::CertificateSpec;
 use certwright_core::time::Timestamp;
 use certwright_core::x509::inspect::{ChainError, Inspected, inspect, verify_chain};
+use certwright_core::x509::key::sha256;
 use certwright_core::x509::names::Names;
 use certwright_proto::agent::v1::Issued;
 
 use crate::failure::{Failure, FailureReason};
+use crate::trust::Trust;
 
-/// A certificate that belongs to a key, chains to its root, is valid now and says what was asked for.
+/// A certificate that belongs to a key, chains to a trusted root, is valid now and says what was asked for.
 /// Only [`verify`] makes one.
 pub struct VerifiedPair<'a> {
     issued: &'a Issued,
@@ -29,12 +31,13 @@ impl VerifiedPair<'_> {
     }
 }
 
-/// Verifies an issued certificate against the key that the agent made (SHA-256 of its SubjectPublicKeyInfo), the names
-/// that were asked for and the agent's clock.
+/// Verifies an issued certificate against the key that the agent made (SHA-256 of its SubjectPublicKeyInfo), the trusted
+/// roots, the names that were asked for and the agent's clock.
 pub fn verify<'a>(
     issued: &'a Issued,
     spec: &CertificateSpec,
     spki_hash: [u8; 32],
+    trust: &Trust,
     now: Timestamp,
 ) -> Result<VerifiedPair<'a>, Failure> {
     let broken = |cause: String| Failure::new(FailureReason::ChainBroken, cause);
@@ -46,6 +49,9 @@ pub fn verify<'a>(
     if inspected.serial != issued.serial {
         return Err(broken(format!("the certificate's serial is {}, not {}", inspected.serial, issued.serial)));
     }
+    if !trust.holds(&issued.root) {
+        return Err(untrusted(&issued.root));
+    }
     let intermediates: Vec<Vec<u8>> = issued.intermediates.iter().map(|der| der.to_vec()).collect();
     let root = [issued.root.to_vec()];
     verify_chain(&issued.certificate, &intermediates, &root, now).map_err(|error| match error {
@@ -55,6 +61,15 @@ pub fn verify<'a>(
     })?;
     check_names(spec, &inspected.names)?;
     Ok(VerifiedPair { issued, inspected })
+}
+
+fn untrusted(root: &[u8]) -> Failure {
+    let subject = inspect(root).map_or_else(|_| "something unreadable".to_string(), |root| root.subject);
+    let hash = hex::encode_upper(sha256(root));
+    Failure::new(
+        FailureReason::UntrustedRoot,
+        format!("the chain ends at {subject} (SHA-256 {hash}), which is not in the trust bundle"),
+    )
 }
 
 /// Every name asked for is there, and no other.

@@ -30,3 +30,5 @@ mod rig;
 mod session;
 #[path = "faults/target.rs"]
 mod target;
+#[path = "faults/trust.rs"]
+mod trust;

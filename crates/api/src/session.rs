@@ -4,6 +4,7 @@
 
 mod assignment;
 mod scope;
+mod trust;
 mod upstream;
 
 use std::sync::Arc;
@@ -160,6 +161,7 @@ impl Session {
     /// Tells the agent what changes until the stream or this server ends.
     async fn feed(&self, after: Option<Position>) -> Result<(), Over> {
         let mut applied = self.doors.log.applied();
+        let mut announced = self.announce(None).await?;
         let mut told = match after {
             Some(position) => position,
             None => self.tell_everything().await?,
@@ -167,6 +169,7 @@ impl Session {
         loop {
             applied.borrow_and_update();
             self.still_registered().await?;
+            announced = self.announce(announced).await?;
             told = self.tell_changes(told).await?;
             tokio::select! {
                 biased;

@@ -35,6 +35,7 @@ impl Agent {
                 let now = self.now();
                 self.identity.on_issued(issued, now, &self.seams).await;
             }
+            Some(Kind::TrustBundle(announced)) => self.on_trust(announced).await,
             // Draining ends the stream before it gets here; heartbeats only prove that the stream lives.
             Some(Kind::Draining(_) | Kind::Heartbeat(_)) | None => {}
         }

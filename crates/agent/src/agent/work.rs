@@ -21,6 +21,7 @@ use crate::plan::Installed;
 use crate::reload::Reloader;
 use crate::sink::files::FilesWriter;
 use crate::store::Store;
+use crate::trust::Trust;
 use crate::verify;
 
 pub(super) use deliver::Delivery;
@@ -34,6 +35,7 @@ const HOOKS_MAX: usize = 4;
 pub(super) struct Worker {
     pub(super) seams: Seams,
     pub(super) store: Arc<Store>,
+    pub(super) trust: Trust,
     pub(super) writer: FilesWriter,
     pub(super) reloader: Reloader,
     pub(super) fault: Fault,
@@ -72,8 +74,9 @@ pub(super) enum Finished {
 }
 
 impl Worker {
-    pub(super) fn new(options: &AgentOptions, seams: Seams, store: Arc<Store>) -> Self {
+    pub(super) fn new(options: &AgentOptions, seams: Seams, store: Arc<Store>, trust: Trust) -> Self {
         Self {
+            trust,
             writer: FilesWriter::new(seams.disk.clone(), options.fault.clone()),
             reloader: Reloader::new(options.hooks.clone(), seams.disk.clone()),
             fault: options.fault.clone(),

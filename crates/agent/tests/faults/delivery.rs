@@ -114,8 +114,11 @@ async fn a_mismatched_key_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_chain_is_refused() {
-    refused("CHAIN_BROKEN", |_, _, issued| {
-        issued.root = pki::authority("another root", None).der().to_vec().into();
+    refused("CHAIN_BROKEN", |pki, csr, issued| {
+        // The root is trusted and the intermediate is its own; the certificate is another intermediate's.
+        let other = pki::authority("another intermediate", Some(&pki.root));
+        let leaf = pki.leaf(csr, &other, SystemTime::now(), Duration::from_secs(600));
+        (issued.certificate, issued.serial) = (leaf.der.into(), leaf.serial);
     })
     .await;
 }

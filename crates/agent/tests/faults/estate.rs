@@ -59,6 +59,8 @@ pub struct State {
     pub identity_serials: Vec<String>,
     /// What the servers call themselves.
     pub servers: Vec<String>,
+    /// The roots that are announced: names and DER.
+    pub roots: Vec<(String, Vec<u8>)>,
     /// Join requests, with the name asked for.
     pub joined: Vec<String>,
 }
@@ -78,7 +80,10 @@ pub struct Server {
 
 impl Estate {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { pki: Pki::new(), state: Mutex::default(), version: watch::Sender::new(1) })
+        let pki = Pki::new();
+        let roots = vec![("root".to_string(), pki.root.der().to_vec())];
+        let state = Mutex::new(State { roots, ..State::default() });
+        Arc::new(Self { pki, state, version: watch::Sender::new(1) })
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -337,13 +342,14 @@ impl Session {
         let servers = self.estate.state().servers.clone();
         let welcome = wire::Welcome { complete: resume.is_none(), server: format!("node-{}", self.id), clock, servers };
         say(&self.out, Down::Welcome(welcome)).await?;
-        let mut told = BTreeMap::new();
+        let (mut told, mut announced) = (BTreeMap::new(), Vec::new());
         if let Some(version) = resume {
             // What had not changed since then is known there.
             told = self.revisions(version);
         }
         let mut version = self.estate.version.subscribe();
         let at = *version.borrow_and_update();
+        self.announce(&mut announced, at).await?;
         self.tell(&mut told, resume.is_none(), at).await?;
         loop {
             tokio::select! {
@@ -351,11 +357,23 @@ impl Session {
                 changed = version.changed() => {
                     changed.ok()?;
                     let at = *version.borrow_and_update();
+                    self.announce(&mut announced, at).await?;
                     self.tell(&mut told, false, at).await?;
                 }
                 message = incoming.message() => self.hear(message.ok()??.kind?).await?,
             }
         }
+    }
+
+    async fn announce(&self, announced: &mut Vec<(String, Vec<u8>)>, index: u64) -> Option<()> {
+        let roots = self.estate.state().roots.clone();
+        if roots == *announced {
+            return Some(());
+        }
+        announced.clone_from(&roots);
+        let root = |(authority, der)| wire::TrustedRoot { authority, certificate: Vec::into(der) };
+        let roots = roots.into_iter().map(root).collect();
+        say(&self.out, Down::TrustBundle(wire::TrustBundle { epoch: 1, index, roots })).await
     }
 
     /// The token of these tests is the number of changes; every instance's revision as of now is taken as told when

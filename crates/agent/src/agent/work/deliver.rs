@@ -124,7 +124,7 @@ impl Worker {
         let missing = || Failure::new(FailureReason::KeyMissing, format!("no private key of generation {generation}"));
         let key = key.ok_or_else(missing)?;
         let now = Timestamp::from_millis(self.seams.clock.wall_millis());
-        let pair = verify(issued, &told.spec, key.spki_hash(), now)?;
+        let pair = verify(issued, &told.spec, key.spki_hash(), &self.trust, now)?;
         let pem = key.to_pem(told.spec.private_key.encoding);
         let pem = pem.map_err(|error| Failure::new(FailureReason::KeyMissing, error))?;
         let version = Version { generation, serial: pair.inspected().serial.clone() };
