@@ -3,6 +3,7 @@
 //! It refuses host names as proof: a server is who its certificate says, whatever address it has.
 
 mod backoff;
+mod hedge;
 mod identity;
 mod verifier;
 
@@ -130,26 +131,24 @@ impl Connector {
         })
     }
 
-    /// Connects to any server, in random order; returns the channel and the server's address.
+    /// Connects to any server: in random order, the next one as soon as one has failed or has not answered for a quarter
+    /// of a second; returns the first channel that comes to stand, and the server's address.
     pub async fn connect(&self) -> Result<(Channel, String), ConnectError> {
         self.connect_avoiding(None).await
     }
 
     /// The same; `avoid` is tried last.
     pub async fn connect_avoiding(&self, avoid: Option<&str>) -> Result<(Channel, String), ConnectError> {
-        let (mut refused, mut untrusted) = (Vec::new(), false);
-        for server in self.shuffled(avoid) {
-            match self.connect_to(&server).await {
-                Ok(channel) => return Ok((channel, server)),
-                Err(ConnectError::Unreachable(cause)) => refused.push(cause),
-                Err(ConnectError::Untrusted(cause)) => {
-                    untrusted = true;
-                    refused.push(cause);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let causes = refused.join("; ");
+        let attempt = |server: String| async move { self.connect_to(&server).await.map(|channel| (channel, server)) };
+        let failures = match hedge::first(self.shuffled(avoid), attempt).await {
+            Ok(connected) => return Ok(connected),
+            Err(failures) => failures,
+        };
+        let untrusted = failures.iter().any(|failure| matches!(failure, ConnectError::Untrusted(_)));
+        let cause = |failure: ConnectError| match failure {
+            ConnectError::Context(cause) | ConnectError::Unreachable(cause) | ConnectError::Untrusted(cause) => cause,
+        };
+        let causes = failures.into_iter().map(cause).collect::<Vec<_>>().join("; ");
         Err(if untrusted { ConnectError::Untrusted(causes) } else { ConnectError::Unreachable(causes) })
     }
 
@@ -164,14 +163,14 @@ impl Connector {
     }
 
     async fn dial_any(&self) -> io::Result<TlsStream<BoxStream>> {
-        let mut last = io::Error::other("the context names no server");
-        for server in self.shuffled(None) {
-            match self.dial(&server).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = io::Error::new(error.kind(), format!("{server}: {error}")),
-            }
-        }
-        Err(last)
+        let attempt = |server: String| async move {
+            self.dial(&server).await.map_err(|error| io::Error::new(error.kind(), format!("{server}: {error}")))
+        };
+        let mut failures = match hedge::first(self.shuffled(None), attempt).await {
+            Ok(stream) => return Ok(stream),
+            Err(failures) => failures,
+        };
+        Err(failures.pop().unwrap_or_else(|| io::Error::other("the context names no server")))
     }
 
     /// TCP, then TLS, within the timeout.

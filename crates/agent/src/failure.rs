@@ -61,10 +61,13 @@ reasons! {
     TargetFull = "TARGET_FULL", "free space at the target; the agent tries again by itself";
     /// Writing the target failed otherwise, or its specification does not fit this host.
     TargetFailed = "TARGET_FAILED", "correct what the message names";
-    /// The pre-test or the reload command failed; the previous files are back in place.
+    /// The pre-test or the reload command failed; the previous files, where there were any, are back in place.
     HookFailed = "HOOK_FAILED", "run the command by hand and correct what it complains of";
-    /// The pre-test or the reload command took longer than its timeout; the previous files are back in place.
+    /// The pre-test or the reload command took longer than its timeout; the previous files, where there were any, are
+    /// back in place.
     HookTimeout = "HOOK_TIMEOUT", "make the command faster or raise timeoutSeconds";
+    /// The pre-test or the reload command failed, and the previous files could not be put back.
+    RollBackFailed = "ROLL_BACK_FAILED", "correct what the message names; the agent tries the newest files again by itself";
     /// A handshake showed another certificate than the one written.
     ServedMismatch = "SERVED_MISMATCH", "make the consumer load the files again, or check servedCheck.address";
     /// No handshake could be made.

@@ -55,6 +55,8 @@ steps! {
     VersionSynced = "version-synced";
     /// The version has its final name.
     VersionNamed = "version-named";
+    /// Files of somebody else's under the visible names are a version, to which the names lead.
+    Adopted = "adopted";
     /// The next link is beside the current one.
     LinkPrepared = "link-prepared";
     /// The link was switched, by one rename.

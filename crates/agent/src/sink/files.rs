@@ -5,9 +5,10 @@
 //! ```text
 //! DIR/.versions/7-0A12.../cert.pem ...   one directory a generation, complete before it has that name
 //! DIR/.current -> .versions/7-0A12...    the one link that switches
-//! DIR/cert.pem -> .current/cert.pem      visible names, made once
+//! DIR/cert.pem -> .current/cert.pem      visible names, made once; files that stood there are a version first
 //! ```
 
+mod adopt;
 mod version;
 
 use std::io;
@@ -20,6 +21,7 @@ use certwright_seams::Disk;
 use crate::failure::{Failure, FailureReason};
 use crate::fault::{Fault, WriteStep};
 use crate::sink::{Bundle, FileKind, Version};
+use adopt::Standing;
 
 /// Directory of the versions.
 const VERSIONS: &str = ".versions";
@@ -68,6 +70,7 @@ impl FilesWriter {
         let current = self.current(sink)?;
         let style = version::Style::of(&*self.disk, sink, inherit.then_some(current.as_deref()).flatten())?;
         let name = self.write_version(directory, bundle, &style).map_err(at)?;
+        let current = self.adopt(directory, sink, current.as_deref()).map_err(at)?.or(current);
         if current.as_deref() != Some(&name) {
             self.switch(directory, &name).map_err(at)?;
         }
@@ -170,39 +173,16 @@ impl FilesWriter {
     fn link_names(&self, directory: &Path, sink: &FilesSink) -> io::Result<()> {
         let mut linked = false;
         for kind in FileKind::ALL {
-            let name = visible(sink, kind);
-            let path = directory.join(name);
-            let wanted = Path::new(CURRENT).join(kind.name());
-            match self.disk.read_link(&path) {
-                Ok(held) if held == wanted => continue,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => self.keep_replaced(directory, name)?,
+            if self.standing(directory, sink, kind)? != Standing::Ours {
+                self.link(directory, sink, kind)?;
+                linked = true;
             }
-            let unfinished = unfinished_link(directory, name);
-            self.remove_link(&unfinished)?;
-            self.disk.symlink(&wanted, &unfinished)?;
-            self.disk.rename(&unfinished, &path)?;
-            linked = true;
         }
         if linked {
             self.disk.sync_dir(directory)?;
         }
         self.fault.at(WriteStep::NamesLinked);
         Ok(())
-    }
-
-    /// Keeps a copy of a plain file that stands where a visible name will be: nothing of anybody's is lost.
-    fn keep_replaced(&self, directory: &Path, name: &str) -> io::Result<()> {
-        let path = directory.join(name);
-        let stat = self.disk.stat(&path)?;
-        if stat.is_dir {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, format!("{} is in the way", path.display())));
-        }
-        let contents = zeroize::Zeroizing::new(self.disk.read(&path, REPLACED_OCTETS_MAX)?);
-        let replaced = directory.join(REPLACED);
-        self.disk.create_dir_durable(&replaced, 0o700)?;
-        self.disk.write_atomic(&replaced.join(name), &contents, stat.mode & 0o700)
     }
 
     fn remove_link(&self, path: &Path) -> io::Result<()> {

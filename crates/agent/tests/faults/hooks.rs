@@ -72,6 +72,23 @@ async fn a_failing_hook_rolls_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_roll_back_to_files_that_are_gone_is_not_reported_as_done() {
+    let rig = Rig::new().await;
+    let reload = |hook| v1::Reload { exec: vec![hook], ..Default::default() };
+    declare(&rig, reload(script(&rig, "hook", "exit 0")));
+    let agent = rig.agent().await;
+    rig.written(1).await;
+    script(&rig, "hook", "rm -rf $CERTWRIGHT_DIRECTORY/.versions/1-*; exit 3");
+    rig.estate.renew(INSTANCE);
+    let report = rig.reported(2, "files", "verified", "ROLL_BACK_FAILED").await;
+    assert!(report.failure_message.contains("is gone") && report.failure_message.contains("code 3"), "{report:?}");
+    assert_eq!(rig.live_serial(), Some(rig.issued_serial()), "as reported: the new files are in place");
+    script(&rig, "hook", "exit 0");
+    rig.written(2).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failing_pre_test_rolls_back_before_the_consumer_is_told() {
     let reload = |hook: String| v1::Reload {
         test_exec: vec![hook],

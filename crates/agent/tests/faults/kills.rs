@@ -1,6 +1,7 @@
 //! `kill -9` at every named step of a delivery, with a reader that looks every millisecond.
 
 use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, SystemTime};
 
 use certwright_agent::fault::WriteStep;
 use certwright_proto::v1;
@@ -74,6 +75,37 @@ async fn killed_at_every_step_of_a_renewal() {
     assert!(std::fs::read_dir(rig.live().join(".versions")).unwrap().count() <= 2, "nothing half done is left");
     let leftovers: Vec<_> = std::fs::read_dir(rig.live()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(leftovers.len(), 8, "six names, the link and the versions: {leftovers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_step_of_taking_a_directory_over() {
+    for &step in WriteStep::ALL {
+        let rig = Rig::new().await;
+        let mut spec = spec(&rig.live());
+        spec.targets[0].reload = Some(noting(&rig));
+        rig.estate.declare(INSTANCE, spec);
+        let before = found(&rig);
+        let reader = Reader::start(rig.live());
+        rig.until("the first look", |_| reader.has_seen(&before)).await;
+        kill_and_recover(&rig, step, 1).await;
+        let seen = reader.end();
+        assert!(seen.bad.is_empty(), "{step}: half pairs: {:?}", seen.bad);
+        assert_eq!(seen.vanished, 0, "{step}: a pair was there all the time");
+        assert!(seen.serials.len() <= 2, "{step}: what was found, and what was issued");
+        assert!(rig.live().join(".replaced/key.pem").exists(), "{step}: what was found is kept");
+    }
+}
+
+/// Puts a pair of plain files where the target will be; returns its serial.
+fn found(rig: &Rig) -> String {
+    std::fs::create_dir_all(rig.live()).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["web.example.org".to_string()]).unwrap();
+    let request = params.serialize_request(&key).unwrap();
+    let leaf = rig.estate.pki.leaf(request.der(), &rig.estate.pki.root, SystemTime::now(), Duration::from_secs(3600));
+    std::fs::write(rig.live().join("cert.pem"), certwright_core::x509::pem::certificate(&leaf.der)).unwrap();
+    std::fs::write(rig.live().join("key.pem"), key.serialize_pem()).unwrap();
+    leaf.serial
 }
 
 #[tokio::test(flavor = "multi_thread")]

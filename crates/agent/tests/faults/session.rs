@@ -173,6 +173,23 @@ async fn servers_of_another_cluster_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_accepts_and_never_answers_holds_up_nobody() {
+    let rig = Rig::new().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let servers = [silent.local_addr().unwrap(), rig.server.address];
+    let context = rig.estate.context("edge", &servers, Duration::from_secs(3600));
+    let context = certwright_agent::Context::parse(context.as_bytes()).unwrap();
+    let connector = certwright_agent::Connector::new(&context, &certwright_seams::Seams::system()).unwrap();
+    let start = std::time::Instant::now();
+    // Avoiding the good one puts the silent one first.
+    let good = rig.server.address.to_string();
+    let (_, server) = connector.connect_avoiding(Some(&good)).await.unwrap();
+    assert_eq!(server, good);
+    assert!(start.elapsed() >= Duration::from_millis(250), "the silent one was asked first");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_state_directory_has_one_agent() {
     let rig = Rig::new().await;
     let agent = rig.agent().await;

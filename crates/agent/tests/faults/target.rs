@@ -86,6 +86,10 @@ impl Reader {
         Self { stop, seen, thread: Some(thread) }
     }
 
+    pub fn has_seen(&self, serial: &str) -> bool {
+        self.seen.lock().unwrap().serials.contains(serial)
+    }
+
     pub fn end(mut self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
@@ -117,6 +121,7 @@ fn look(directory: &Path, judge: &mut Judge, seen: &mut Seen) {
     if let (Some(first), Some(key), Some(again)) = (read("cert.pem"), read("key.pem"), read("cert.pem"))
         && first == again
     {
+        there = true;
         note("names", judge.judge(first, key));
     }
     if had && !there {

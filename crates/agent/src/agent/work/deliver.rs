@@ -169,7 +169,7 @@ impl Worker {
         })
     }
 
-    /// Runs the reload; when it fails, the link goes back to the previous version.
+    /// Runs the reload; when it fails, the link goes back to the previous version, and the failure says whether it did.
     async fn tell_consumer(
         self: &Arc<Self>,
         parcel: &Parcel,
@@ -194,13 +194,27 @@ impl Worker {
         };
         self.fault.at(WriteStep::Reloaded);
         let Err(failure) = outcome else { return Ok(()) };
-        let Some(previous) = previous.filter(|previous| *previous != written.version).map(str::to_string) else {
-            return Err(failure);
+        let previous = previous.filter(|previous| *previous != written.version).map(str::to_string);
+        Err(self.put_back(files, previous, failure).await)
+    }
+
+    /// Puts the previous version back after `failure`; returns what is to be said of both. What it adds comes first: a
+    /// command's own words may fill the message.
+    async fn put_back(self: &Arc<Self>, files: &FilesSink, previous: Option<String>, failure: Failure) -> Failure {
+        let Some(previous) = previous else {
+            return Failure::new(
+                failure.reason,
+                format_args!("{failure}; there is no older set of files to go back to"),
+            );
         };
-        let (worker, sink) = (self.clone(), files.clone());
-        match compute(&*self.seams.exec, "files", move || worker.writer.roll_back(&sink, &previous)).await {
-            Ok(_) => Err(failure),
-            Err(worse) => Err(Failure::new(failure.reason, format!("{failure}; and the roll-back failed: {worse}"))),
+        let (worker, sink, version) = (self.clone(), files.clone(), previous.clone());
+        match compute(&*self.seams.exec, "files", move || worker.writer.roll_back(&sink, &version)).await {
+            Ok(true) => failure,
+            Ok(false) => Failure::new(
+                FailureReason::RollBackFailed,
+                format_args!("{previous} is gone, the new files stay in place; {failure}"),
+            ),
+            Err(worse) => Failure::new(FailureReason::RollBackFailed, format_args!("{worse}; {failure}")),
         }
     }
 
