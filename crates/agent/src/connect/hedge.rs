@@ -53,7 +53,7 @@ mod tests {
     /// Answers after so many milliseconds; an odd number is a failure.
     async fn answer(millis: u64) -> Result<u64, u64> {
         tokio::time::sleep(Duration::from_millis(millis)).await;
-        if millis % 2 == 0 { Ok(millis) } else { Err(millis) }
+        if millis.is_multiple_of(2) { Ok(millis) } else { Err(millis) }
     }
 
     #[tokio::test(start_paused = true)]

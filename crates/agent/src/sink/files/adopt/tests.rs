@@ -91,8 +91,7 @@ fn pairs_seen(live: &Path) -> Vec<(String, String)> {
     };
     let disk = Arc::new(Watched { disk: Seams::system().disk, after: Box::new(after) });
     FilesWriter::new(disk, Fault::none()).write(&sink(live), &bundle(7), false).unwrap();
-    let seen = seen.lock().unwrap().clone();
-    seen
+    std::mem::take(&mut seen.lock().unwrap())
 }
 
 fn pair(certificate: &str, key: &str) -> (String, String) {
