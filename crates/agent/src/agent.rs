@@ -4,6 +4,7 @@
 
 mod entry;
 mod identity;
+mod look;
 mod outbox;
 mod pump;
 mod recovery;
@@ -38,6 +39,7 @@ use crate::store::{Store, StoreError};
 use crate::trust::TrustError;
 use entry::Entry;
 use identity::IdentityKeeper;
+use look::Look;
 use outbox::Outbox;
 use work::{Finished, Progress, Worker};
 
@@ -119,6 +121,7 @@ pub struct Agent {
     /// Whether the token in `resume` is not on disk yet.
     resume_unsaved: bool,
     identity: IdentityKeeper,
+    look: Look,
     tasks: JoinSet<Finished>,
     /// Whose task each is, for tasks that end without saying so.
     running: BTreeMap<tokio::task::Id, Finished>,
@@ -156,6 +159,7 @@ impl Agent {
             resume: watch::Sender::new(None),
             resume_unsaved: false,
             identity,
+            look: Look::default(),
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
             progress: mpsc::channel(TASKS_MAX),
@@ -233,6 +237,7 @@ impl Agent {
 
     async fn on_tick(&mut self) {
         self.ready.extend(std::mem::take(&mut self.unsettled));
+        self.look();
         if self.resume_unsaved {
             self.save_resume().await;
         }

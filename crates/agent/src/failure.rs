@@ -59,6 +59,8 @@ reasons! {
     TargetReadOnly = "TARGET_READ_ONLY", "make the directory writable for the agent";
     /// There is no space left at the target.
     TargetFull = "TARGET_FULL", "free space at the target; the agent tries again by itself";
+    /// Somebody removed files of the target; they are being written again.
+    TargetLost = "TARGET_LOST", "nothing to do, the agent writes them again; find out who removes them";
     /// Writing the target failed otherwise, or its specification does not fit this host.
     TargetFailed = "TARGET_FAILED", "correct what the message names";
     /// The pre-test or the reload command failed; the previous files, where there were any, are back in place.

@@ -65,6 +65,8 @@ pub struct Held {
     pub keys: BTreeSet<u64>,
     /// What each target holds; shared, because a map of whole values would keep room for eleven of them.
     pub targets: BTreeMap<TargetName, Arc<Installed>>,
+    /// Targets whose files somebody removed: what `targets` says of them was true once, and keeps older generations away.
+    pub lost: BTreeSet<TargetName>,
     /// What was refused last without an attempt: generation and reason, so that it is said once.
     pub refused: Option<(u64, FailureReason)>,
     /// Failed attempts at targets.
@@ -250,6 +252,7 @@ fn is_installed(held: &Held, target: &TargetWish, issued: &IssuedFacts) -> bool 
         installed.generation == issued.generation
             && installed.serial == issued.serial
             && installed.digest == target.digest
+            && !held.lost.contains(&target.name)
     })
 }
 

@@ -83,6 +83,7 @@ impl Agent {
             return;
         }
         entry.delivering = true;
+        self.look.disturb(instance);
         let known = entry.held.targets.clone();
         let again = entry.held.attempts.values().any(|attempt| attempt.generation == generation)
             && entry.held.refused.is_none();
@@ -102,7 +103,7 @@ impl Agent {
         self.spawn(task, Finished::Chore);
     }
 
-    fn spawn(&mut self, task: impl Future<Output = Finished> + Send + 'static, when_lost: Finished) {
+    pub(super) fn spawn(&mut self, task: impl Future<Output = Finished> + Send + 'static, when_lost: Finished) {
         let id = self.tasks.spawn(task).id();
         self.running.insert(id, when_lost);
     }

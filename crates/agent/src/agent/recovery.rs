@@ -63,19 +63,20 @@ fn understand(recovered: Recovered, writer: &FilesWriter, now: std::time::Durati
     let told = Told::parse(assignment).ok()?;
     let certificate = names::certificate(&told.certificate).ok()?;
     let mut held = Held { keys, targets: facts.installed(), ..Held::default() };
-    held.targets.retain(|name, installed| match told.target(name).map(|target| &target.sink) {
-        Some(Sink::Files(files)) => {
-            let _ = writer.recover(files);
-            writer.current(files).ok().flatten().as_ref() == Some(&installed.version)
-        }
+    for (name, installed) in &held.targets {
         // A target that is no longer ours: the memory of it keeps older generations away should it come back.
-        _ => true,
-    });
+        let Some(Sink::Files(files)) = told.target(name).map(|target| &target.sink) else { continue };
+        let _ = writer.recover(files);
+        if !writer.is_intact(files, &installed.version).unwrap_or(false) {
+            held.lost.insert(name.clone());
+        }
+    }
     let acknowledged = |name: &str| facts.targets.get(name).is_some_and(|facts| facts.acknowledged);
     let unacknowledged: Vec<_> = held
         .targets
         .iter()
         .filter(|(name, installed)| !acknowledged(name.as_str()) && installed.stage >= Stage::Written)
+        .filter(|(name, _)| !held.lost.contains(*name))
         .map(|(name, _)| name.clone())
         .collect();
     let mut entry = Entry::new(certificate, told.wish(), now);

@@ -36,6 +36,7 @@ impl Agent {
             (Some(target), None) => {
                 entry.held.attempts.remove(target);
                 if let Some(installed) = installed {
+                    entry.held.lost.remove(target);
                     entry.held.targets.insert(target.clone(), Arc::new(installed));
                 } else if let Some(installed) = entry.held.targets.get_mut(target) {
                     let installed = Arc::make_mut(installed);
@@ -86,6 +87,7 @@ impl Agent {
                     self.unsettled.insert(instance)
                 };
             }
+            Finished::Looked { lost } => self.on_looked(lost),
             Finished::Chore => {}
         }
     }

@@ -110,6 +110,7 @@ impl Agent {
             self.free_request(instance);
         }
         self.release_claims(instance);
+        self.look.soon(instance);
         self.ready.insert(instance);
     }
 

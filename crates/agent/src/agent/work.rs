@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use certwright_core::event::Stage;
 use certwright_core::ids::{InstanceId, TargetName};
+use certwright_core::spec::Sink;
 use certwright_custody::LeafKey;
 use certwright_seams::Seams;
 use certwright_seams::exec::compute;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::AgentOptions;
+use super::look::Believed;
 use crate::assignment::Told;
 use crate::failure::{Failure, FailureReason};
 use crate::fault::{Fault, WriteStep};
@@ -69,6 +71,8 @@ pub(super) enum Finished {
     },
     /// A delivery has told all there was to tell.
     Delivery { instance: InstanceId, generation: u64 },
+    /// Targets whose files are not all there.
+    Looked { lost: Vec<(InstanceId, TargetName)> },
     /// Nothing that the loop waits for.
     Chore,
 }
@@ -93,6 +97,28 @@ impl Worker {
         let _permit = self.disk.acquire().await;
         let outcome = compute(&*self.seams.exec, "keys", move || worker.make_request(instance, generation)).await;
         Finished::Request { instance, generation, outcome }
+    }
+
+    /// Looks whether targets hold what they are believed to hold; one that cannot be looked at is not called lost.
+    pub(super) async fn look(self: Arc<Self>, believed: Believed) -> Finished {
+        let worker = self.clone();
+        let lost = compute(&*self.seams.exec, "files", move || {
+            let mut lost = Vec::new();
+            for (instance, targets) in believed {
+                let Ok(told) = worker.told(instance) else { continue };
+                let gone = |(name, installed): (TargetName, Arc<Installed>)| match &told.target(&name)?.sink {
+                    Sink::Files(files) => {
+                        let intact = worker.writer.is_intact(files, &installed.version);
+                        matches!(intact, Ok(false)).then_some((instance, name))
+                    }
+                    Sink::Secret { .. } => None,
+                };
+                lost.extend(targets.into_iter().filter_map(gone));
+            }
+            lost
+        })
+        .await;
+        Finished::Looked { lost }
     }
 
     /// Removes keys that can never be installed again.
@@ -148,8 +174,8 @@ impl Worker {
         }
         let version = crate::sink::Version { generation, serial: serial.to_string() };
         let held = told.spec.targets.iter().filter_map(|target| match &target.sink {
-            certwright_core::spec::Sink::Files(files) => self.writer.key_pem(files, &version),
-            certwright_core::spec::Sink::Secret { .. } => None,
+            Sink::Files(files) => self.writer.key_pem(files, &version),
+            Sink::Secret { .. } => None,
         });
         let parse = |pem: zeroize::Zeroizing<Vec<u8>>| LeafKey::from_pem(std::str::from_utf8(&pem).ok()?).ok();
         Ok(held.filter_map(parse).next())

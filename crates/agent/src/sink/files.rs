@@ -92,6 +92,22 @@ impl FilesWriter {
         }
     }
 
+    /// Whether `version` is current and all its files can be reached by their visible names.
+    pub fn is_intact(&self, sink: &FilesSink, version: &str) -> Result<bool, Failure> {
+        if self.current(sink)?.as_deref() != Some(version) {
+            return Ok(false);
+        }
+        let directory = directory(sink)?;
+        let at = |error: io::Error| Failure::target(directory, &error);
+        for kind in FileKind::ALL {
+            let there = self.disk.exists(&directory.join(CURRENT).join(kind.name())).map_err(at)?;
+            if !there || self.standing(directory, sink, kind).map_err(at)? != Standing::Ours {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Makes `version` the current one again, when it is still there; says whether it is.
     pub fn roll_back(&self, sink: &FilesSink, version: &str) -> Result<bool, Failure> {
         let directory = directory(sink)?;

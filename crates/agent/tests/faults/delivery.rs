@@ -280,3 +280,27 @@ async fn files_that_somebody_deleted_are_written_again_at_the_next_start() {
     assert!(last.is_some());
     agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_somebody_deletes_come_back_under_a_running_agent() {
+    let rig = Rig::new().await;
+    rig.estate.declare(INSTANCE, spec(&rig.live()));
+    let agent = rig.agent().await;
+    rig.written(1).await;
+    let serial = Some(rig.issued_serial());
+    let key = std::fs::read(rig.live().join("key.pem")).unwrap();
+    let version = std::fs::canonicalize(rig.live().join(".current")).unwrap();
+    for lost in [rig.live().join("key.pem"), version.join("combined.pem"), rig.live().join(".current"), rig.live()] {
+        rig.estate.state().reports.clear();
+        match lost.symlink_metadata().unwrap().is_dir() {
+            true => std::fs::remove_dir_all(&lost).unwrap(),
+            false => std::fs::remove_file(&lost).unwrap(),
+        }
+        rig.reported(1, "files", "verified", "TARGET_LOST").await;
+        rig.written(1).await;
+        assert_eq!(rig.live_serial(), serial, "{}", lost.display());
+        assert_eq!(std::fs::read(rig.live().join("key.pem")).unwrap(), key);
+        assert!(lost.exists() || lost.starts_with(&version), "{}", lost.display());
+    }
+    agent.stop().await;
+}
