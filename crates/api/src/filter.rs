@@ -6,6 +6,7 @@ use certwright_core::ids::{AgentName, IssuerName};
 use certwright_core::state::Certificate;
 use certwright_core::time::Timestamp;
 use certwright_core::{Reason, Rejection};
+use certwright_proto::api::readiness::is_ready;
 
 use crate::limits::FILTER_OCTETS_MAX;
 
@@ -62,7 +63,7 @@ impl Filter {
             && self.agent.as_ref().is_none_or(|agent| certificate.instance_of(agent).is_some())
             && self.labels.iter().all(|(key, value)| spec.labels.get(key) == Some(value))
             && self.expires_before.is_none_or(expires)
-            && self.ready.is_none_or(|ready| certificate.readiness(now).is_ok() == ready)
+            && self.ready.is_none_or(|ready| is_ready(certificate, now) == ready)
     }
 }
 

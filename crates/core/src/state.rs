@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 
 pub use agents::{ScopeChange, ScopeCursor, ScopePage};
 pub use apply::Stream;
-pub use certificates::{Due, Unready};
+pub use certificates::Due;
 pub use indexes::{Counts, Indexes};
 pub use parts::Cut;
 

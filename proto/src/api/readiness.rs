@@ -46,8 +46,17 @@ pub fn ready(certificate: &Certificate, now: Timestamp) -> Condition {
         let message = "no agent holds a target of this certificate";
         return Condition::new(false, "NoAgent", message, Some(certificate.updated_at));
     }
-    let unready = certificate.instances.iter().find_map(|instance| instance_unready(certificate, instance, now));
-    unready.unwrap_or_else(|| Condition::new(true, "Ready", "the certificate is up to date and has not expired", None))
+    unready(certificate, now)
+        .unwrap_or_else(|| Condition::new(true, "Ready", "the certificate is up to date and has not expired", None))
+}
+
+/// Whether condition `Ready` holds, for those who do not ask why not.
+pub fn is_ready(certificate: &Certificate, now: Timestamp) -> bool {
+    !certificate.instances.is_empty() && unready(certificate, now).is_none()
+}
+
+fn unready(certificate: &Certificate, now: Timestamp) -> Option<Condition> {
+    certificate.instances.iter().find_map(|instance| instance_unready(certificate, instance, now))
 }
 
 /// Why this instance keeps its certificate from being ready.

@@ -27,60 +27,6 @@ impl Certificate {
     pub fn instance_of(&self, agent: &AgentName) -> Option<&Instance> {
         self.instances.iter().find(|instance| instance.agent == *agent)
     }
-
-    /// Whether every instance has a certificate that says what the specification wants and is valid at `now`; a
-    /// certificate that no agent holds is not ready. Otherwise a reason for the Ready condition.
-    pub fn readiness(&self, now: Timestamp) -> Result<(), Unready> {
-        if self.instances.is_empty() {
-            return Err(Unready::NoAgent);
-        }
-        self.instances.iter().try_for_each(|instance| match instance.current {
-            _ if instance.failures > 0 && instance.current.is_none() => Err(Unready::Failed),
-            None => Err(Unready::Issuing),
-            Some(current) if current.not_after <= now => Err(Unready::Expired),
-            Some(current) if current.spec_revision < self.spec_revision => Err(Unready::Outdated),
-            Some(_) => Ok(()),
-        })
-    }
-}
-
-/// Why a certificate is not ready.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Unready {
-    /// No registered agent holds a target.
-    NoAgent,
-    /// The first issuance is under way.
-    Issuing,
-    /// The first issuance failed and will be tried again.
-    Failed,
-    /// The newest certificate is over.
-    Expired,
-    /// The newest certificate was issued under an older specification.
-    Outdated,
-}
-
-impl Unready {
-    /// The condition's reason.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::NoAgent => "NoAgent",
-            Self::Issuing => "Issuing",
-            Self::Failed => "Failed",
-            Self::Expired => "Expired",
-            Self::Outdated => "Outdated",
-        }
-    }
-
-    /// The condition's message.
-    pub const fn message(self) -> &'static str {
-        match self {
-            Self::NoAgent => "no registered agent holds a target",
-            Self::Issuing => "the first certificate is being issued",
-            Self::Failed => "the first issuance failed and will be repeated",
-            Self::Expired => "the newest certificate has expired",
-            Self::Outdated => "the specification changed and the new certificate is not there yet",
-        }
-    }
 }
 
 impl Instance {

@@ -41,36 +41,3 @@ fn serials_come_back() {
         assert_eq!(Serial::parse(odd), None, "{odd:?}");
     }
 }
-
-#[test]
-fn readiness_says_why_not() {
-    let stream = name("web").stream();
-    let opened = Event::IssuanceOpened { instance: web(), generation: 1, trigger: Trigger::First };
-    let first = Event::CertificateIssued(Box::new(issued(web(), 1, 1)));
-    let failed = Event::IssuanceFailed {
-        instance: web(),
-        generation: 1,
-        reason: "X".to_owned(),
-        message: String::new(),
-        retry_at: T0,
-    };
-    let readiness = |events: &[Event]| {
-        let mut world = given(estate());
-        events.iter().for_each(|event| world.happen(stream.clone(), event.clone()));
-        world.state.certificates.get(&name("web")).unwrap().readiness(world.now)
-    };
-    let mut more = spec(on("a1"));
-    more.dns_names.push("www.example.test".to_owned());
-    assert_eq!(readiness(&[]), Err(Unready::Issuing));
-    assert_eq!(readiness(&[opened.clone(), failed]), Err(Unready::Failed));
-    assert_eq!(readiness(&[opened.clone(), first.clone()]), Ok(()));
-    assert_eq!(
-        readiness(&[opened, first.clone(), Event::CertificateUpdated { spec: more.into() }]),
-        Err(Unready::Outdated)
-    );
-    assert_eq!(readiness(&[Event::InstanceRemoved { instance: web() }]), Err(Unready::NoAgent));
-    let mut world = given(estate());
-    world.happen(stream, first);
-    let at_the_end = world.now.plus(std::time::Duration::from_secs(3600));
-    assert_eq!(world.state.certificates.get(&name("web")).unwrap().readiness(at_the_end), Err(Unready::Expired));
-}

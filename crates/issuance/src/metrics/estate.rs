@@ -150,7 +150,7 @@ fn row(certificate: &Certificate, now: Timestamp) -> Row {
             label("issuer_kind", ISSUER_KIND),
             label("issuer_group", ISSUER_GROUP),
         ],
-        ready: certificate.readiness(now).is_ok(),
+        ready: certwright_proto::api::readiness::is_ready(certificate, now),
         not_after: current().map(|current| current.not_after).min(),
         renew_at: current().map(|current| current.renew_at).min(),
     }

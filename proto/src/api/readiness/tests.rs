@@ -22,6 +22,7 @@ fn ready_at(change: impl FnOnce(&mut Certificate), millis: u64) -> (bool, String
     let mut certificate = settled();
     change(&mut certificate);
     let condition = ready(&certificate, samples::at(millis));
+    assert_eq!(is_ready(&certificate, samples::at(millis)), condition.holds);
     (condition.holds, condition.reason)
 }
 
