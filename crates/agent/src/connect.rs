@@ -87,13 +87,14 @@ impl Connector {
         seams: &Seams,
     ) -> Result<Self, ConnectError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = NodeVerifier::new(root, cluster_id, identity.clone(), provider.clone());
+        let verifier =
+            NodeVerifier::shared(root, cluster_id, identity.clone(), provider.signature_verification_algorithms);
         let mut config =
             ClientConfig::builder_with_details(provider, certwright_seams::clock::TlsTime::shared(seams.clock.clone()))
                 .with_protocol_versions(&[&rustls::version::TLS13])
                 .map_err(|error| ConnectError::Context(error.to_string()))?
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_custom_certificate_verifier(verifier)
                 .with_client_cert_resolver(identity.clone());
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.resumption = rustls::client::Resumption::disabled();

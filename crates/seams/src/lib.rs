@@ -14,6 +14,7 @@ pub mod entropy;
 pub mod exec;
 pub mod net;
 pub mod sim;
+pub mod tls;
 
 pub use clock::Clock;
 pub use disk::Disk;

@@ -10,12 +10,12 @@ use certwright_core::ids::{Actor, ClusterId};
 use certwright_core::time::Timestamp;
 use certwright_core::x509::inspect::inspect;
 use certwright_core::x509::key::sha256;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use certwright_seams::tls::{Believe, Verifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, Error, RootCertStore};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::identity::IdentitySource;
 
@@ -32,17 +32,17 @@ pub(super) struct NodeVerifier {
     root: Root,
     cluster_id: ClusterId,
     identity: Arc<IdentitySource>,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl NodeVerifier {
-    pub(super) fn new(
+    pub(super) fn shared(
         root: Root,
         cluster_id: ClusterId,
         identity: Arc<IdentitySource>,
-        provider: Arc<CryptoProvider>,
-    ) -> Self {
-        Self { root, cluster_id, identity, provider }
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Arc<Verifier<Self>> {
+        Verifier::shared(Self { root, cluster_id, identity, algorithms }, algorithms)
     }
 
     /// The trusted root for what the server presented.
@@ -67,50 +67,26 @@ impl fmt::Debug for NodeVerifier {
     }
 }
 
-impl ServerCertVerifier for NodeVerifier {
-    fn verify_server_cert(
+impl Believe for NodeVerifier {
+    fn believe(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         let root = self.root(intermediates).ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
         let mut roots = RootCertStore::empty();
         roots.add(root.clone())?;
         let parsed = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
+        let algorithms = self.algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, self.moment(now), algorithms)?;
         match uris(end_entity).iter().find_map(|uri| certwright_proto::identity::parse_uri(uri)) {
-            Some((cluster_id, Actor::Node(_))) if cluster_id == self.cluster_id => Ok(ServerCertVerified::assertion()),
+            Some((cluster_id, Actor::Node(_))) if cluster_id == self.cluster_id => Ok(()),
             Some((cluster_id, Actor::Node(_))) => {
                 Err(Error::General(format!("the server belongs to cluster {cluster_id}, not to {}", self.cluster_id)))
             }
             _ => Err(Error::General("the certificate is not that of a server of a cluster".to_string())),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

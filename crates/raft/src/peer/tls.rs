@@ -8,16 +8,13 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use certwright_seams::Clock;
 use certwright_seams::clock::TlsTime;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use certwright_seams::tls::{Believe, Verifier};
 use rustls::client::{ResolvesClientCert, Resumption};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, Error, ServerConfig};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -93,13 +90,9 @@ impl PeerTls {
         Self { cluster_id, pins, provider, clock, identity: Arc::new(Identity(identity)) }
     }
 
-    fn verifier(&self, expected: Option<u64>) -> Arc<PinVerifier> {
-        Arc::new(PinVerifier {
-            cluster_id: self.cluster_id,
-            expected,
-            pins: Arc::clone(&self.pins),
-            provider: Arc::clone(&self.provider),
-        })
+    fn verifier(&self, expected: Option<u64>) -> Arc<Verifier<PinVerifier>> {
+        let pinned = PinVerifier { cluster_id: self.cluster_id, expected, pins: Arc::clone(&self.pins) };
+        Verifier::shared(pinned, self.provider.signature_verification_algorithms)
     }
 
     /// Accepts any pinned peer.
@@ -136,7 +129,6 @@ struct PinVerifier {
     /// The node dialled; the accepting side takes any.
     expected: Option<u64>,
     pins: Arc<Pins>,
-    provider: Arc<CryptoProvider>,
 }
 
 impl fmt::Debug for PinVerifier {
@@ -145,8 +137,8 @@ impl fmt::Debug for PinVerifier {
     }
 }
 
-impl PinVerifier {
-    fn verify(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
+impl Believe for PinVerifier {
+    fn believe(&self, certificate: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: UnixTime) -> Result<(), Error> {
         let claim = claim(certificate).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
         if claim.cluster_id != self.cluster_id || self.expected.is_some_and(|expected| expected != claim.node_id) {
             return Err(Error::InvalidCertificate(CertificateError::NotValidForName));
@@ -159,92 +151,5 @@ impl PinVerifier {
                 Stranger::OtherKey(_) => CertificateError::ApplicationVerificationFailure,
             })
         })
-    }
-
-    fn verify_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-const TLS12: Error = Error::General(String::new());
-
-impl ServerCertVerifier for PinVerifier {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.verify(certificate).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(TLS12)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
-    }
-}
-
-impl ClientCertVerifier for PinVerifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.verify(certificate).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(TLS12)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
     }
 }
