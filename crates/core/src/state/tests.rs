@@ -8,10 +8,8 @@ mod scope;
 mod summary;
 
 use super::*;
-use crate::event::{Event, Trigger};
 use crate::state::apply::Stream;
 use crate::tests::fixtures::*;
-use crate::tests::harness::given;
 
 #[test]
 fn streams_are_parsed_as_they_are_written() {
