@@ -212,6 +212,14 @@ fn waits_double_up_to_their_bound() {
     assert_eq!(Attempt::after(attempt, 2, Duration::ZERO).retry_at, RETRY_FIRST);
 }
 
+#[test]
+fn lost_files_are_written_again_and_still_keep_older_generations_away() {
+    let mut held = held(&[2], &[("a", 2), ("b", 2)]);
+    held.lost = names(&["b"]).into_iter().collect();
+    assert_eq!(told(&plan(&wish(0, 2, &["a", "b"]), &held, Request::Idle, true, at(0))), ["deliver 2 [b] []"]);
+    assert_eq!(told(&plan(&wish(0, 1, &["a", "b"]), &held, Request::Idle, true, at(0))), ["refuse 1 OLDER_GENERATION"]);
+}
+
 mod properties {
     //! What must hold of every plan, whatever is told and held.
 
@@ -222,7 +230,9 @@ mod properties {
     fn any_held() -> impl Strategy<Value = Held> {
         let targets = proptest::collection::btree_map(prop_oneof!["a", "b"], (0u64..5, 0u64..3), 0..3);
         let attempts = proptest::collection::btree_map(prop_oneof!["a", "b"], (0u64..5, 0u64..100), 0..3);
-        (proptest::collection::btree_set(0u64..5, 0..4), targets, attempts).prop_map(|(keys, targets, attempts)| {
+        let lost = proptest::collection::btree_set(prop_oneof!["a", "b"], 0..3);
+        let keys = proptest::collection::btree_set(0u64..5, 0..4);
+        (keys, targets, lost, attempts).prop_map(|(keys, targets, lost, attempts)| {
             let name = |name: String| TargetName::parse(&name).unwrap();
             let target = |(target, (generation, digest)): (String, (u64, u64))| {
                 (name(target), Arc::new(Installed { digest, ..installed(generation) }))
@@ -233,6 +243,7 @@ mod properties {
             Held {
                 keys,
                 targets: targets.into_iter().map(target).collect(),
+                lost: lost.into_iter().map(name).collect(),
                 attempts: attempts.into_iter().map(attempt).collect(),
                 refused: None,
             }
@@ -264,7 +275,8 @@ mod properties {
                 }
             }
             let everywhere = wish.targets.iter().all(|target| {
-                held.targets.get(&target.name).is_some_and(|held| held.generation == issued && held.digest == target.digest)
+                let right = |held: &Arc<Installed>| held.generation == issued && held.digest == target.digest;
+                !held.lost.contains(&target.name) && held.targets.get(&target.name).is_some_and(right)
             });
             if plan.settled && issued > 0 && held.targets.values().all(|held| held.generation <= issued) {
                 prop_assert!(everywhere, "settled, and a target lacks the issued generation");
