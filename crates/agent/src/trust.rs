@@ -93,6 +93,14 @@ impl Trust {
         )
     }
 
+    /// Whether anything is trusted yet.
+    pub fn is_empty(&self) -> bool {
+        match &self.0 {
+            Source::File(roots) => roots.is_empty(),
+            Source::Announced(held) => held.load().as_ref().is_none_or(|held| held.roots.is_empty()),
+        }
+    }
+
     /// Puts an announcement in force.
     pub fn adopt(&self, announced: TrustBundle) {
         if let Source::Announced(held) = &self.0 {
@@ -126,7 +134,7 @@ mod tests {
     #[test]
     fn before_the_first_contact_nothing_is_trusted() {
         let trust = Trust::announced(None);
-        assert!(!trust.holds(b"one"));
+        assert!(trust.is_empty() && !trust.holds(b"one"));
         assert_eq!(names(trust.compare(&bundle(1, 5, &["one"]))), ["one"]);
         assert!(!trust.holds(b"one"), "comparing changes nothing");
     }

@@ -42,8 +42,15 @@ impl Agent {
             // Said again in the next session; until then what chains there is refused, and reported so.
             return tracing::error!(%error, "the state directory cannot be written: the announced roots are not trusted");
         }
+        // The first roots are expected; one that comes later is somebody's decision, and worth a look.
+        let first = self.worker.trust.is_empty();
         for (authority, sha256) in fresh {
-            tracing::warn!(authority, sha256, index = announced.index, "a root is trusted from now on");
+            match first {
+                true => tracing::info!(authority, sha256, index = announced.index, "a root is trusted"),
+                false => {
+                    tracing::warn!(authority, sha256, index = announced.index, "another root is trusted from now on")
+                }
+            }
         }
         self.worker.trust.adopt(announced);
         self.forgive_roots();

@@ -1,8 +1,11 @@
 //! Series about the fleet, as a scraper sees them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use certwright_core::command::Command;
+use certwright_core::event::{Delivered, Stage};
+use certwright_core::ids::TargetName;
 use prometheus::{Encoder, TextEncoder};
 
 use super::server::{Machine, Server, admin, agent, name, p256, request, spec};
@@ -37,6 +40,16 @@ async fn series_carry_cert_managers_names_and_labels() {
     let csr = request(&p256(), &[]);
     let submission = CsrSubmission { certificate: name("web"), instance, generation, csr };
     server.control.submit_csr(agent("web", &web), submission).await.unwrap();
+    assert!(scrape(&server).contains(&format!("{} 0", ready("True"))), "issued, and not in place yet");
+    let delivered = Delivered {
+        instance,
+        generation,
+        target: Some(TargetName::parse("files").unwrap()),
+        stage: Stage::Written,
+        failure: None,
+        elapsed: Duration::ZERO,
+    };
+    server.control.report(agent("web", &web), vec![(name("web"), delivered)]).await.unwrap();
     let after = scrape(&server);
     let current = server.log.read(|view| view.state.certificates.get(&name("web")).unwrap().instances[0].current);
     let current = current.unwrap();
