@@ -184,6 +184,11 @@ pub fn direct_stream(serial: &Serial) -> StreamId {
     StreamId::new(format!("direct/{serial}"))
 }
 
+/// Whether a stream is one direct issuance's: written once and named by the serial, under which it is found.
+pub fn is_direct_stream(stream: &StreamId) -> bool {
+    stream.as_str().starts_with("direct/")
+}
+
 /// Where an aggregate was created; never recurs, so a recreated name is a different aggregate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Uid(pub Position);

@@ -1,4 +1,4 @@
-//! What is projected to disk: serial -> position, and stream -> positions.
+//! What is projected to disk: serial -> position, and stream -> positions but for direct issuances, found by serial.
 //!
 //! It refuses values that the log holds already: a certificate is read from the log at its position.
 
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use certwright_core::Event;
-use certwright_core::ids::Serial;
+use certwright_core::ids::{Serial, is_direct_stream};
 use certwright_core::log::{Position, StreamId, Transaction};
 use certwright_raft::Projector;
 use prometheus::IntCounter;
@@ -132,7 +132,9 @@ impl Projector<Event> for Projection {
     fn project(&self, position: Position, transaction: &Transaction<Event>, put: &mut dyn FnMut(Vec<u8>, Vec<u8>)) {
         let value = encode_position(position);
         for append in &transaction.appends {
-            put(stream_key(&append.stream, position), Vec::new());
+            if !is_direct_stream(&append.stream) {
+                put(stream_key(&append.stream, position), Vec::new());
+            }
             for serial in append.events.iter().filter_map(serial_of) {
                 self.watch_serial(serial, position);
                 put(serial_key(&serial), value.to_vec());
