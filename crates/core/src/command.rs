@@ -62,6 +62,11 @@ pub enum Command {
         public_key: Vec<u8>,
         sealed_key: SealedKey,
     },
+    /// The same private key, sealed under the data key in use.
+    ResealAuthorityKey {
+        name: AuthorityName,
+        sealed_key: SealedKey,
+    },
     /// Step 2 of 3: what will be signed, before it is signed.
     IntendAuthorityCertificate {
         name: AuthorityName,
@@ -131,6 +136,16 @@ pub enum Command {
     },
     ProveDataKey {
         node_id: NodeId,
+        data_key_id: u64,
+    },
+    /// Put a new data key, wrapped to every node, in the place of the one that somebody who left could open.
+    RotateDataKey {
+        replaces: u64,
+        data_key_id: u64,
+        wrapped: Vec<(NodeId, Vec<u8>)>,
+    },
+    /// Forget a data key under which nothing is sealed any more.
+    RetireDataKey {
         data_key_id: u64,
     },
     /// The first transaction of a cluster: itself, its first node, its system authority's declaration comes next.

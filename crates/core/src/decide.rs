@@ -60,6 +60,7 @@ pub fn decide(
             issuers::decide(&mut draft, command)?;
         }
         Command::DeclareAuthority { .. }
+        | Command::ResealAuthorityKey { .. }
         | Command::IntendAuthorityCertificate { .. }
         | Command::RecordAuthorityCertificate { .. } => authorities::decide(&mut draft, command)?,
         Command::CreateToken { .. } | Command::RevokeToken { .. } => tokens::decide(&mut draft, command)?,
@@ -73,6 +74,8 @@ pub fn decide(
         | Command::RemoveNode { .. }
         | Command::WrapDataKey { .. }
         | Command::ProveDataKey { .. }
+        | Command::RotateDataKey { .. }
+        | Command::RetireDataKey { .. }
         | Command::BootstrapCluster { .. } => cluster::decide(&mut draft, command)?,
         Command::OpenIssuance { .. }
         | Command::FailIssuance { .. }

@@ -38,6 +38,16 @@ pub enum Event {
     NodeRemoved {
         node_id: NodeId,
     },
+    /// A new data key takes the place of the one in use, wrapped to every node that stays. From here on CA keys are
+    /// sealed under it, and those that exist are sealed again.
+    DataKeyRotated {
+        data_key_id: u64,
+        wrapped: Vec<(NodeId, Vec<u8>)>,
+    },
+    /// Nothing is sealed under that data key any more: who could open it is forgotten.
+    DataKeyRetired {
+        data_key_id: u64,
+    },
     NodeIdentityIssued {
         node_id: NodeId,
         identity: Identity,
@@ -79,6 +89,10 @@ pub enum Event {
         name: AuthorityName,
         spec: AuthoritySpec,
         public_key: Vec<u8>,
+        sealed_key: SealedKey,
+    },
+    /// The same private key under another data key.
+    AuthorityKeyResealed {
         sealed_key: SealedKey,
     },
     /// Committed before the signature (RFC 5280 CA certificates cannot be taken back).
@@ -181,6 +195,8 @@ impl Event {
             Self::DataKeyWrapped { .. } => "DataKeyWrapped",
             Self::DataKeyProved { .. } => "DataKeyProved",
             Self::NodeRemoved { .. } => "NodeRemoved",
+            Self::DataKeyRotated { .. } => "DataKeyRotated",
+            Self::DataKeyRetired { .. } => "DataKeyRetired",
             Self::NodeIdentityIssued { .. } => "NodeIdentityIssued",
             Self::AdministratorIdentityIssued { .. } => "AdministratorIdentityIssued",
             Self::TokenCreated { .. } => "TokenCreated",
@@ -191,6 +207,7 @@ impl Event {
             Self::AgentIdentityIssued { .. } => "AgentIdentityIssued",
             Self::AgentRemoved => "AgentRemoved",
             Self::AuthorityDeclared { .. } => "AuthorityDeclared",
+            Self::AuthorityKeyResealed { .. } => "AuthorityKeyResealed",
             Self::AuthorityCertificateIntended { .. } => "AuthorityCertificateIntended",
             Self::AuthorityCertified { .. } => "AuthorityCertified",
             Self::IssuerDeclared { .. } => "IssuerDeclared",

@@ -74,7 +74,7 @@ pub struct Cluster {
 pub struct Node {
     /// What it said of itself when it joined.
     pub record: NodeRecord,
-    /// The data key wrapped to it, by data key id.
+    /// The data keys wrapped to it, by data key id; empty once it was removed, when only the ids matter.
     pub wrapped: BTreeMap<u64, Vec<u8>>,
     /// The data key that it has proved to open.
     pub proved: Option<u64>,

@@ -36,6 +36,9 @@ pub trait Custody: Send + Sync + 'static {
     /// Makes a CA key: P-256, P-384 or RSA.
     fn generate(&self, algorithm: KeyAlgorithm) -> BoxFuture<'_, Result<NewKey, CustodyError>>;
 
+    /// Seals a CA key once more, under the data key in use.
+    fn reseal(&self, key: KeyRef) -> BoxFuture<'_, Result<SealedKey, CustodyError>>;
+
     /// Signs with a CA key, in the form that X.509 wants: ecdsa-with-SHA256 for P-256, ecdsa-with-SHA384 for P-384,
     /// sha256WithRSAEncryption for RSA.
     fn sign(&self, key: KeyRef, message: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, CustodyError>>;
@@ -59,9 +62,21 @@ pub struct SealedCustody {
 
 /// What is there while this server leads.
 struct Open {
-    data_key: DataKey,
+    data_keys: Mutex<DataKeys>,
     /// Opened keys by the hash of their SubjectPublicKeyInfo. Shared with signatures under way, never copied.
     keys: Mutex<BTreeMap<[u8; 32], Arc<KeyPair>>>,
+}
+
+/// The data key in use, and those that it replaces while some CA keys are still sealed under them.
+struct DataKeys {
+    in_use: Arc<DataKey>,
+    replaced: Vec<Arc<DataKey>>,
+}
+
+impl DataKeys {
+    fn find(&self, id: u64) -> Option<Arc<DataKey>> {
+        std::iter::once(&self.in_use).chain(&self.replaced).find(|data_key| data_key.id() == id).cloned()
+    }
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -77,12 +92,36 @@ impl SealedCustody {
 
     /// Opens custody with the data key; keys are opened when first used.
     pub fn unlock(&self, data_key: DataKey) {
-        *guard(&self.open) = Some(Arc::new(Open { data_key, keys: Mutex::default() }));
+        self.unlock_rotating(data_key, Vec::new());
     }
 
-    /// The data key's id while unlocked.
+    /// The same, with the data keys besides that CA keys may still be sealed under.
+    pub fn unlock_rotating(&self, in_use: DataKey, replaced: Vec<DataKey>) {
+        let replaced = replaced.into_iter().map(Arc::new).collect();
+        let data_keys = Mutex::new(DataKeys { in_use: Arc::new(in_use), replaced });
+        *guard(&self.open) = Some(Arc::new(Open { data_keys, keys: Mutex::default() }));
+    }
+
+    /// Seals under this data key from now on; what is sealed under the one before it still opens.
+    pub fn rotate(&self, data_key: DataKey) -> Result<(), CustodyError> {
+        let open = self.opened()?;
+        let mut data_keys = guard(&open.data_keys);
+        if data_keys.in_use.id() != data_key.id() {
+            let before = std::mem::replace(&mut data_keys.in_use, Arc::new(data_key));
+            data_keys.replaced.push(before);
+        }
+        Ok(())
+    }
+
+    /// Wipes every data key but the one in use.
+    pub fn retire_replaced(&self) -> Result<(), CustodyError> {
+        guard(&self.opened()?.data_keys).replaced.clear();
+        Ok(())
+    }
+
+    /// The id of the data key in use while unlocked.
     pub fn unlocked_with(&self) -> Option<u64> {
-        guard(&self.open).as_ref().map(|open| open.data_key.id())
+        guard(&self.open).as_ref().map(|open| open.in_use().id())
     }
 
     /// Wraps the data key to a node.
@@ -92,12 +131,12 @@ impl SealedCustody {
         node_id: NodeId,
         hpke_public: &[u8],
     ) -> Result<Vec<u8>, CustodyError> {
-        data_key::wrap(&self.opened()?.data_key, cluster_id, node_id, hpke_public)
+        data_key::wrap(&self.opened()?.in_use(), cluster_id, node_id, hpke_public)
     }
 
     /// Whether a node's answer to a challenge proves that it opened the data key.
     pub fn proved(&self, challenge: &[u8], proof: &[u8]) -> Result<bool, CustodyError> {
-        data_key::proves(&self.opened()?.data_key, challenge, proof)
+        data_key::proves(&self.opened()?.in_use(), challenge, proof)
     }
 
     fn opened(&self) -> Result<Arc<Open>, CustodyError> {
@@ -132,6 +171,14 @@ impl Custody for SealedCustody {
         })
     }
 
+    fn reseal(&self, key: KeyRef) -> BoxFuture<'_, Result<SealedKey, CustodyError>> {
+        let entropy = Arc::clone(&self.entropy);
+        Box::pin(self.on_pool(move |open| {
+            let pair = open.key(&key)?;
+            open.seal(key.public_key(), &pair, &*entropy)
+        }))
+    }
+
     fn sign(&self, key: KeyRef, message: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, CustodyError>> {
         Box::pin(self.on_pool(move |open| open.key(&key)?.sign(&message)))
     }
@@ -155,10 +202,21 @@ impl Open {
     fn generate(&self, algorithm: KeyAlgorithm, entropy: &dyn Entropy) -> Result<NewKey, CustodyError> {
         let pair = KeyPair::generate(algorithm)?;
         let public_key = pair.public().spki_der().to_vec();
-        let context = context(self.data_key.id(), &public_key);
-        let sealed = sealed::seal(&*self.sealing_key()?, &context, &pair.to_pkcs8()?, entropy)?;
+        let sealed = self.seal(&public_key, &pair, entropy)?;
         guard(&self.keys).insert(pair.public().hash(), Arc::new(pair));
-        Ok(NewKey { public_key, sealed: SealedKey { data_key_id: self.data_key.id(), sealed } })
+        Ok(NewKey { public_key, sealed })
+    }
+
+    fn in_use(&self) -> Arc<DataKey> {
+        Arc::clone(&guard(&self.data_keys).in_use)
+    }
+
+    /// Seals a key under the data key in use.
+    fn seal(&self, public_key: &[u8], pair: &KeyPair, entropy: &dyn Entropy) -> Result<SealedKey, CustodyError> {
+        let data_key = self.in_use();
+        let context = context(data_key.id(), public_key);
+        let sealed = sealed::seal(&*sealing_key(&data_key)?, &context, &pair.to_pkcs8()?, entropy)?;
+        Ok(SealedKey { data_key_id: data_key.id(), sealed })
     }
 
     /// The opened key, from the cache or out of its seal.
@@ -167,12 +225,12 @@ impl Open {
         if let Some(pair) = guard(&self.keys).get(&hash) {
             return Ok(Arc::clone(pair));
         }
-        if key.sealed().data_key_id != self.data_key.id() {
-            let (sealed_under, at_hand) = (key.sealed().data_key_id, self.data_key.id());
-            return Err(CustodyError::OtherDataKey { sealed_under, at_hand });
-        }
-        let context = context(self.data_key.id(), key.public_key());
-        let pkcs8 = sealed::open(&*self.sealing_key()?, &context, &key.sealed().sealed, "the sealed CA key")?;
+        let sealed_under = key.sealed().data_key_id;
+        let Some(data_key) = guard(&self.data_keys).find(sealed_under) else {
+            return Err(CustodyError::OtherDataKey { sealed_under, at_hand: self.in_use().id() });
+        };
+        let context = context(sealed_under, key.public_key());
+        let pkcs8 = sealed::open(&*sealing_key(&data_key)?, &context, &key.sealed().sealed, "the sealed CA key")?;
         let pair = Arc::new(KeyPair::parse(&pkcs8)?);
         if pair.public().spki_der() != key.public_key() {
             return Err(CustodyError::KeyMismatch);
@@ -180,10 +238,10 @@ impl Open {
         guard(&self.keys).insert(hash, Arc::clone(&pair));
         Ok(pair)
     }
+}
 
-    fn sealing_key(&self) -> Result<zeroize::Zeroizing<[u8; 32]>, CustodyError> {
-        self.data_key.derive(b"seal authority keys")
-    }
+fn sealing_key(data_key: &DataKey) -> Result<zeroize::Zeroizing<[u8; 32]>, CustodyError> {
+    data_key.derive(b"seal authority keys")
 }
 
 /// What a sealed CA key belongs to: its public half and the data key.

@@ -15,6 +15,7 @@ use certwright_custody::CustodyError;
 use certwright_proto::internal::v1 as wire;
 use certwright_raft::{Member, Members, MembershipError};
 
+use crate::rotation;
 use crate::session::{Session, Tools};
 
 /// First and longest wait before a step that failed is tried again.
@@ -60,11 +61,12 @@ enum Obstacle {
     Leading,
     #[error("its proof is wrong")]
     Disproved,
+    #[error("CA keys are being sealed again under another data key")]
+    Rotating,
 }
 
 /// Runs until the term is over.
 pub(crate) async fn run(session: Arc<Session>) {
-    let mut applied = session.tools.log.applied();
     let mut wait = RETRY.0;
     let mut seen = None;
     loop {
@@ -82,19 +84,9 @@ pub(crate) async fn run(session: Arc<Session>) {
         if seen.replace(revision) != Some(revision) {
             wait = RETRY.0;
         }
-        let changed = async {
-            loop {
-                if applied.changed().await.is_err() {
-                    return;
-                }
-                if session.tools.log.read(|view| view.state.cluster.revision) != revision {
-                    return;
-                }
-            }
-        };
         tokio::select! {
             biased;
-            () = changed => {}
+            () = session.cluster_moves(revision) => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -171,6 +163,10 @@ async fn wrap(session: &Session, id: NodeId) -> Result<(), Obstacle> {
     let custody = &session.tools.custody;
     let (data_key_id, wrapped) = session.tools.log.read(|view| {
         let cluster = &view.state.cluster;
+        // It would hold the new key alone, and as leader could not finish what the old one is needed for.
+        if rotation::outdated(view.state).next().is_some() || custody.unlocked_with() != Some(cluster.data_key_id) {
+            return Err(Obstacle::Rotating);
+        }
         let (cluster_id, node) = cluster.id.zip(cluster.nodes.get(&id)).ok_or_else(missing)?;
         let wrapped = custody.wrap_for(cluster_id, id, &node.record.hpke_public)?;
         Ok::<_, Obstacle>((cluster.data_key_id, wrapped))

@@ -28,6 +28,9 @@ use crate::signing::{self, ATTEMPTS_MAX};
 /// First and longest wait between attempts to finish what an earlier leader began.
 const RESUME_WAIT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// Before a key is sealed once more, when the data key was replaced meanwhile.
+const MOVED_WAIT: Duration = Duration::from_millis(50);
+
 /// Makes a key pair, declares the authority and certifies it. A repeat with the same request id finishes the first.
 pub(crate) async fn create(
     session: &Session,
@@ -52,15 +55,25 @@ async fn declare(
     name: &AuthorityName,
     spec: &AuthoritySpec,
 ) -> Result<Outcome, Rejection> {
-    let key = session.tools.custody.generate(spec.key_algorithm).await?;
-    let command = Command::DeclareAuthority {
-        name: name.clone(),
-        spec: spec.clone(),
-        public_key: key.public_key,
-        sealed_key: key.sealed,
-    };
-    let settled = session.submit(Ask::standing_for(call, digest, command)).await.map_err(Refusal::into_rejection)?;
-    Ok(settled.outcome)
+    let mut attempts = 1..;
+    loop {
+        let key = session.tools.custody.generate(spec.key_algorithm).await?;
+        let command = Command::DeclareAuthority {
+            name: name.clone(),
+            spec: spec.clone(),
+            public_key: key.public_key,
+            sealed_key: key.sealed,
+        };
+        let settled = session.submit(Ask::standing_for(call.clone(), digest, command)).await;
+        match settled.map_err(Refusal::into_rejection) {
+            Ok(settled) => return Ok(settled.outcome),
+            // The data key was replaced between sealing and deciding.
+            Err(moved) if moved.reason == Reason::Moved && attempts.next() < Some(ATTEMPTS_MAX) => {
+                tokio::time::sleep(MOVED_WAIT).await;
+            }
+            Err(rejection) => return Err(rejection),
+        }
+    }
 }
 
 /// An authority that is declared, and what its certificate will be composed of.

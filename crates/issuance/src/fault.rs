@@ -12,6 +12,7 @@
 //! | `during_release` | the caller is about to be told                                         |
 //! | `after_intent`   | a CA certificate's intent is in the log, nothing is signed yet         |
 //! | `after_step`     | between two steps of a bootstrap                                       |
+//! | `after_rotation` | between two steps of replacing the data key                            |
 
 /// A point by name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +29,8 @@ pub enum Point {
     AfterIntent,
     /// Between two steps of a bootstrap.
     AfterStep,
+    /// Between two steps of replacing the data key.
+    AfterRotation,
 }
 
 impl Point {
@@ -39,6 +42,7 @@ impl Point {
         Self::DuringRelease,
         Self::AfterIntent,
         Self::AfterStep,
+        Self::AfterRotation,
     ];
 
     /// Its name in `CERTWRIGHT_FAULT`.
@@ -50,6 +54,7 @@ impl Point {
             Self::DuringRelease => "during_release",
             Self::AfterIntent => "after_intent",
             Self::AfterStep => "after_step",
+            Self::AfterRotation => "after_rotation",
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sequencer::{QUEUE_MAX, Sequencer};
 use crate::session::{Session, Tools};
-use crate::{admission, authorities, scheduler};
+use crate::{admission, authorities, rotation, scheduler};
 
 /// Between attempts to open the data key.
 const UNLOCK_RETRY: Duration = Duration::from_secs(1);
@@ -87,6 +87,7 @@ fn start(tools: &Arc<Tools>) -> Arc<Session> {
     spawn_for(&session, scheduler::run(session.clone()));
     spawn_for(&session, authorities::resume(session.clone()));
     spawn_for(&session, admission::run(session.clone()));
+    spawn_for(&session, rotation::run(session.clone()));
     session
 }
 
@@ -105,9 +106,9 @@ fn spawn_for(session: &Arc<Session>, room: impl Future<Output = ()> + Send + 'st
 /// Opens the data key and hands it to custody; returns at once before the cluster exists.
 async fn unlock(tools: &Arc<Tools>) {
     loop {
-        match tools.data_key() {
-            Ok(Some(data_key)) => {
-                tools.custody.unlock(data_key);
+        match tools.data_keys() {
+            Ok(Some((in_use, replaced))) => {
+                tools.custody.unlock_rotating(in_use, replaced);
                 return;
             }
             Ok(None) => return,

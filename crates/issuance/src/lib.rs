@@ -19,6 +19,7 @@ mod identities;
 mod issuers;
 mod leader;
 mod overlay;
+mod rotation;
 mod scheduler;
 mod sequencer;
 mod session;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use certwright_core::command::Command;
 use certwright_core::ids::{Actor, NodeId, Serial};
-use certwright_core::log::{Position, RequestId, Trace};
+use certwright_core::log::{Position, RequestId, Revision, Trace};
 use certwright_core::policy::{self, Action, AuthorizedActor, Resource};
 use certwright_core::time::Timestamp;
 use certwright_core::{Context, Event, Reason, Rejection, State};
@@ -135,6 +135,16 @@ impl Session {
         self.execute(Call { trace, ..Call::by(Actor::System) }, command).await
     }
 
+    /// Resolves when the cluster's stream has another revision than that one, or the log has stopped.
+    pub(crate) async fn cluster_moves(&self, revision: Revision) {
+        let mut applied = self.tools.log.applied();
+        while self.tools.log.read(|view| view.state.cluster.revision) == revision {
+            if applied.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// The earlier outcome of a request with this id, digest and actor; `REQUEST_ID_REUSED` for other content.
     pub(crate) fn earlier(&self, call: &Call, digest: [u8; 16]) -> Result<Option<Position>, Rejection> {
         let Some(id) = call.request_id else { return Ok(None) };
@@ -163,18 +173,24 @@ impl Tools {
         Context { now: self.now(view), draw: self.draw() }
     }
 
-    /// The data key, opened with this server's own seal; `None` before the cluster exists.
-    pub(crate) fn data_key(&self) -> Result<Option<DataKey>, Rejection> {
+    /// The data key in use and those that it replaces, opened with this server's own seal; `None` before the cluster
+    /// exists.
+    pub(crate) fn data_keys(&self) -> Result<Option<(DataKey, Vec<DataKey>)>, Rejection> {
         let not_ready = |message: String| Rejection::new(Reason::NotReady, message);
-        let sealed = self.log.read(|view| {
+        let held = self.log.read(|view| {
             let cluster = &view.state.cluster;
-            let wrapped = cluster.nodes.get(&self.node_id).and_then(|node| node.wrapped.get(&cluster.data_key_id));
-            cluster.id.map(|id| (id, cluster.data_key_id, wrapped.cloned()))
+            let held = cluster.nodes.get(&self.node_id).map(|node| node.wrapped.clone()).unwrap_or_default();
+            cluster.id.map(|id| (id, cluster.data_key_id, held))
         });
-        let Some((cluster_id, id, wrapped)) = sealed else { return Ok(None) };
-        let wrapped = wrapped.ok_or_else(|| not_ready(format!("data key {id} is not wrapped to this server yet")))?;
-        let opened = self.seal.unwrap(cluster_id, self.node_id, id, &wrapped);
-        opened.map(Some).map_err(|error| not_ready(format!("data key {id} does not open: {error}")))
+        let Some((cluster_id, in_use, mut held)) = held else { return Ok(None) };
+        let open = |id: u64, wrapped: &[u8]| {
+            let opened = self.seal.unwrap(cluster_id, self.node_id, id, wrapped);
+            opened.map_err(|error| not_ready(format!("data key {id} does not open: {error}")))
+        };
+        let wrapped =
+            held.remove(&in_use).ok_or_else(|| not_ready(format!("data key {in_use} is not wrapped to this server yet")))?;
+        let replaced = held.iter().map(|(id, wrapped)| open(*id, wrapped)).collect::<Result<_, _>>()?;
+        Ok(Some((open(in_use, &wrapped)?, replaced)))
     }
 
     /// A fresh serial. Never kept for a second attempt.

@@ -57,6 +57,11 @@ pub fn data(event: &Event) -> Value {
             json!({ "nodeId": node_id, "dataKeyId": data_key_id })
         }
         Event::NodeRemoved { node_id } => json!({ "nodeId": node_id }),
+        Event::DataKeyRotated { data_key_id, wrapped } => {
+            let node_ids: Vec<_> = wrapped.iter().map(|(node_id, _)| node_id).collect();
+            json!({ "dataKeyId": data_key_id, "nodeIds": node_ids })
+        }
+        Event::DataKeyRetired { data_key_id } => json!({ "dataKeyId": data_key_id }),
         Event::NodeIdentityIssued { node_id, identity } => {
             json!({ "nodeId": node_id, "identity": identity_data(identity) })
         }
@@ -73,6 +78,7 @@ pub fn data(event: &Event) -> Value {
         Event::AgentLabelsChanged { labels } => json!({ "labels": labels }),
         Event::AgentIdentityIssued { identity } => json!({ "identity": identity_data(identity) }),
         Event::AuthorityDeclared { .. }
+        | Event::AuthorityKeyResealed { .. }
         | Event::AuthorityCertificateIntended { .. }
         | Event::AuthorityCertified { .. }
         | Event::IssuerDeclared { .. }
@@ -95,6 +101,7 @@ fn issuing_data(event: &Event) -> Value {
         Event::AuthorityDeclared { name, spec, public_key: _, sealed_key } => {
             json!({ "name": name.as_str(), "spec": authority_spec(spec), "dataKeyId": sealed_key.data_key_id })
         }
+        Event::AuthorityKeyResealed { sealed_key } => json!({ "dataKeyId": sealed_key.data_key_id }),
         Event::AuthorityCertificateIntended { serial, tbs_hash } => {
             json!({ "serial": serial.to_string(), "tbsHash": hex::encode(tbs_hash) })
         }

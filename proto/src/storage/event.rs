@@ -38,6 +38,8 @@ fn encode_kind(event: &Event) -> Kind {
         | Event::DataKeyWrapped { .. }
         | Event::DataKeyProved { .. }
         | Event::NodeRemoved { .. }
+        | Event::DataKeyRotated { .. }
+        | Event::DataKeyRetired { .. }
         | Event::NodeIdentityIssued { .. }
         | Event::AdministratorIdentityIssued { .. } => encode_cluster(event),
         Event::TokenCreated { .. }
@@ -48,6 +50,7 @@ fn encode_kind(event: &Event) -> Kind {
         | Event::AgentIdentityIssued { .. }
         | Event::AgentRemoved => encode_joining(event),
         Event::AuthorityDeclared { .. }
+        | Event::AuthorityKeyResealed { .. }
         | Event::AuthorityCertificateIntended { .. }
         | Event::AuthorityCertified { .. }
         | Event::IssuerDeclared { .. }
@@ -81,6 +84,13 @@ fn encode_cluster(event: &Event) -> Kind {
             Kind::DataKeyProved(v1::DataKeyProved { node_id: *node_id, data_key_id: *data_key_id })
         }
         Event::NodeRemoved { node_id } => Kind::NodeRemoved(v1::NodeRemoved { node_id: *node_id }),
+        Event::DataKeyRotated { data_key_id, wrapped } => Kind::DataKeyRotated(v1::DataKeyRotated {
+            data_key_id: *data_key_id,
+            wrapped: wrapped.iter().map(|(id, key)| v1::NodeKey { node_id: *id, wrapped: octets(key) }).collect(),
+        }),
+        Event::DataKeyRetired { data_key_id } => {
+            Kind::DataKeyRetired(v1::DataKeyRetired { data_key_id: *data_key_id })
+        }
         Event::NodeIdentityIssued { node_id, identity } => {
             Kind::NodeIdentityIssued(v1::NodeIdentityIssued { node_id: *node_id, identity: Some(identity.into()) })
         }
@@ -129,6 +139,9 @@ fn encode_issuing(event: &Event) -> Kind {
                 public_key: octets(public_key),
                 sealed_key: Some(sealed_key.into()),
             })
+        }
+        Event::AuthorityKeyResealed { sealed_key } => {
+            Kind::AuthorityKeyResealed(v1::AuthorityKeyResealed { sealed_key: Some(sealed_key.into()) })
         }
         Event::AuthorityCertificateIntended { serial, tbs_hash } => {
             Kind::AuthorityCertificateIntended(v1::AuthorityCertificateIntended {
@@ -209,6 +222,11 @@ fn decode_kind(kind: Kind) -> Result<Event, CodecError> {
         },
         Kind::DataKeyProved(event) => Event::DataKeyProved { node_id: event.node_id, data_key_id: event.data_key_id },
         Kind::NodeRemoved(event) => Event::NodeRemoved { node_id: event.node_id },
+        Kind::DataKeyRotated(event) => Event::DataKeyRotated {
+            data_key_id: event.data_key_id,
+            wrapped: event.wrapped.into_iter().map(|key| (key.node_id, key.wrapped.to_vec())).collect(),
+        },
+        Kind::DataKeyRetired(event) => Event::DataKeyRetired { data_key_id: event.data_key_id },
         Kind::NodeIdentityIssued(event) => {
             Event::NodeIdentityIssued { node_id: event.node_id, identity: identity(event.identity)? }
         }
@@ -244,6 +262,9 @@ fn decode_issuing(kind: Kind) -> Result<Event, CodecError> {
             public_key: event.public_key.to_vec(),
             sealed_key: need("sealed key", event.sealed_key)?.into(),
         },
+        Kind::AuthorityKeyResealed(event) => {
+            Event::AuthorityKeyResealed { sealed_key: need("sealed key", event.sealed_key)?.into() }
+        }
         Kind::AuthorityCertificateIntended(event) => Event::AuthorityCertificateIntended {
             serial: serial("serial", &event.serial)?,
             tbs_hash: fixed("to-be-signed hash", &event.tbs_hash)?,

@@ -16,6 +16,14 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
         Command::DeclareAuthority { name, spec, public_key, sealed_key } => {
             declare(draft, name, spec, public_key, sealed_key)
         }
+        Command::ResealAuthorityKey { name, sealed_key } => {
+            let authority = find(draft, name)?;
+            expect_current(draft, sealed_key)?;
+            if authority.sealed_key.data_key_id != sealed_key.data_key_id {
+                draft.push(name.stream(), Event::AuthorityKeyResealed { sealed_key: sealed_key.clone() });
+            }
+            Ok(())
+        }
         Command::IntendAuthorityCertificate { name, serial, tbs_hash } => {
             let authority = find(draft, name)?;
             check_parent(draft, &authority.spec)?;
@@ -63,6 +71,7 @@ fn declare(
         return Err(already_exists("authority", name));
     }
     spec.validate()?;
+    expect_current(draft, sealed_key)?;
     check_parent(draft, spec)?;
     let declared = Event::AuthorityDeclared {
         name: name.clone(),
@@ -72,6 +81,16 @@ fn declare(
     };
     draft.push(name.stream(), declared);
     Ok(())
+}
+
+/// What is sealed is sealed under the data key in use: another may be forgotten any moment.
+fn expect_current(draft: &Draft<'_>, sealed_key: &SealedKey) -> Result<(), Rejection> {
+    let (sealed_under, current) = (sealed_key.data_key_id, draft.state.cluster.data_key_id);
+    if sealed_under == current {
+        return Ok(());
+    }
+    let message = format!("the data key in use is {current}, the private key is sealed under {sealed_under}");
+    Err(Rejection::new(Reason::Moved, message))
 }
 
 /// A parent must exist, be certified and be for the same purpose.

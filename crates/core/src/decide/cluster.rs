@@ -33,6 +33,7 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
         Command::RemoveNode { node_id } => remove(draft, *node_id),
         Command::WrapDataKey { node_id, data_key_id, wrapped } => {
             let node = find(draft, *node_id)?;
+            expect_in_use(draft, *data_key_id)?;
             if node.wrapped.get(data_key_id) != Some(wrapped) {
                 let (node_id, data_key_id, wrapped) = (*node_id, *data_key_id, wrapped.clone());
                 push(draft, Event::DataKeyWrapped { node_id, data_key_id, wrapped });
@@ -40,6 +41,8 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
             Ok(())
         }
         Command::ProveDataKey { node_id, data_key_id } => prove(draft, *node_id, *data_key_id),
+        Command::RotateDataKey { replaces, data_key_id, wrapped } => rotate(draft, *replaces, *data_key_id, wrapped),
+        Command::RetireDataKey { data_key_id } => retire(draft, *data_key_id),
         _ => Err(misdirected()),
     }
 }
@@ -129,6 +132,56 @@ fn remove(draft: &mut Draft<'_>, id: NodeId) -> Result<(), Rejection> {
         return Err(Rejection::new(Reason::InUse, format!("node {id} is the last one of the cluster")));
     }
     push(draft, Event::NodeRemoved { node_id: id });
+    Ok(())
+}
+
+fn expect_in_use(draft: &Draft<'_>, data_key_id: u64) -> Result<(), Rejection> {
+    let current = draft.state.cluster.data_key_id;
+    if data_key_id == current {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::Moved, format!("the data key in use is {current}, not {data_key_id}")))
+}
+
+/// Whoever holds the key that is replaced gets the new one with it, in one event: there is never a moment in which only
+/// some of those who may lead can open what is sealed.
+fn rotate(
+    draft: &mut Draft<'_>,
+    replaces: u64,
+    data_key_id: u64,
+    wrapped: &[(NodeId, Vec<u8>)],
+) -> Result<(), Rejection> {
+    expect_in_use(draft, replaces)?;
+    let nodes = &draft.state.cluster.nodes;
+    let known = nodes.values().any(|node| node.wrapped.contains_key(&data_key_id));
+    let moved = |message: String| Err(Rejection::new(Reason::Moved, message));
+    if known || data_key_id == 0 {
+        return moved(format!("data key {data_key_id} is no new one"));
+    }
+    for (id, _) in wrapped {
+        find(draft, *id)?;
+    }
+    let gets_it = |id: NodeId| wrapped.iter().any(|(wrapped_to, _)| *wrapped_to == id);
+    let mut holders = nodes.values().filter(|node| !node.removed && node.wrapped.contains_key(&replaces));
+    if let Some(left_out) = holders.find(|node| !gets_it(node.record.id)) {
+        return moved(format!("data key {data_key_id} is not wrapped to node {}", left_out.record.id));
+    }
+    push(draft, Event::DataKeyRotated { data_key_id, wrapped: wrapped.to_vec() });
+    Ok(())
+}
+
+fn retire(draft: &mut Draft<'_>, data_key_id: u64) -> Result<(), Rejection> {
+    let state = draft.state;
+    if data_key_id == state.cluster.data_key_id {
+        return Err(Rejection::new(Reason::InUse, format!("data key {data_key_id} is the one in use")));
+    }
+    if let Some(authority) = state.authorities.iter().find(|it| it.sealed_key.data_key_id == data_key_id) {
+        let message = format!("the key of authority {} is sealed under data key {data_key_id}", authority.name);
+        return Err(Rejection::new(Reason::InUse, message));
+    }
+    if state.cluster.nodes.values().any(|node| node.wrapped.contains_key(&data_key_id)) {
+        push(draft, Event::DataKeyRetired { data_key_id });
+    }
     Ok(())
 }
 

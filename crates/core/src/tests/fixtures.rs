@@ -192,15 +192,21 @@ pub(crate) fn joined(id: NodeId, key: u8) -> (StreamId, Event) {
     (cluster_stream(), Event::NodeJoined(Box::new(node(id, key))))
 }
 
-/// Index at which [`estate`] declares its certificate.
-pub(crate) const WEB: u64 = 7;
+/// The data key, wrapped to that node.
+pub(crate) fn wrapped(node_id: NodeId, data_key_id: u64) -> (StreamId, Event) {
+    (cluster_stream(), Event::DataKeyWrapped { node_id, data_key_id, wrapped: vec![8] })
+}
 
-/// One node, authority `root` (certified), issuer `demo`, agent `a1`, certificate `web` held by it, instance 1.
+/// Index at which [`estate`] declares its certificate.
+pub(crate) const WEB: u64 = 8;
+
+/// One node that holds data key 1, authority `root` (certified), issuer `demo`, agent `a1`, certificate `web` held by it, instance 1.
 pub(crate) fn estate() -> Vec<(StreamId, Event)> {
     let root = authority("root").stream();
     vec![
         bootstrapped(),
         joined(1, 1),
+        wrapped(1, 1),
         (
             root.clone(),
             Event::AuthorityDeclared {

@@ -150,6 +150,37 @@ async fn altered_moved_or_foreign_keys_do_not_open() {
     sign(key_ref(&one)).await.unwrap();
 }
 
+/// While a data key is replaced both open; what is sealed again opens with the new one alone.
+#[tokio::test]
+async fn keys_are_sealed_again_under_a_new_data_key() {
+    let (custody, first) = unlocked();
+    let key = custody.generate(KeyAlgorithm::EcdsaP256).await.unwrap();
+    let second = DataKey::generate(&SystemEntropy);
+    custody.rotate(same(&second)).unwrap();
+    custody.rotate(same(&second)).unwrap();
+    assert_eq!(custody.unlocked_with(), Some(second.id()));
+    let resealed = NewKey { sealed: custody.reseal(key_ref(&key)).await.unwrap(), ..key.clone() };
+    assert_eq!(resealed.sealed.data_key_id, second.id());
+    assert_eq!(custody.generate(KeyAlgorithm::EcdsaP256).await.unwrap().sealed.data_key_id, second.id());
+
+    // A leader that takes over in the middle opens either form; a later one only what was sealed again.
+    let (between, _) = self::custody();
+    between.unlock_rotating(same(&second), vec![same(&first)]);
+    between.sign(key_ref(&key), vec![1]).await.unwrap();
+    let (after, _) = self::custody();
+    after.unlock(same(&second));
+    assert!(matches!(after.sign(key_ref(&key), vec![1]).await, Err(CustodyError::OtherDataKey { .. })));
+    after.sign(key_ref(&resealed), vec![1]).await.unwrap();
+    let (left, _) = self::custody();
+    left.unlock(first);
+    assert!(matches!(left.sign(key_ref(&resealed), vec![1]).await, Err(CustodyError::OtherDataKey { .. })));
+
+    let (cold, _) = self::custody();
+    cold.unlock_rotating(same(&second), vec![DataKey::generate(&SystemEntropy)]);
+    cold.retire_replaced().unwrap();
+    assert!(cold.opened().unwrap().data_keys.lock().unwrap().replaced.is_empty());
+}
+
 #[tokio::test]
 async fn the_sealed_form_shows_nothing_of_the_key() {
     let (custody, _) = unlocked();

@@ -1,7 +1,7 @@
 //! The cluster: bootstrap, nodes, data keys, identities.
 
 use crate::command::Command;
-use crate::event::{Event, TokenGrant};
+use crate::event::{Event, SealedKey, TokenGrant};
 use crate::ids::{AdministratorName, ClusterId, NodeId, cluster_stream};
 use crate::rejection::Reason;
 use crate::tests::fixtures::*;
@@ -97,15 +97,76 @@ fn the_last_node_stays() {
 
 #[test]
 fn a_data_key_is_proved_after_it_was_wrapped() {
-    let wrap = || Command::WrapDataKey { node_id: 1, data_key_id: 2, wrapped: vec![8] };
-    let prove = || Command::ProveDataKey { node_id: 1, data_key_id: 2 };
-    given(estate()).when(prove()).then_rejected(Reason::Moved);
-    let wrapped = Event::DataKeyWrapped { node_id: 1, data_key_id: 2, wrapped: vec![8] };
-    let world = given(estate()).when(wrap()).then([on_cluster(wrapped)]).when(wrap()).then_unchanged();
-    let proved = Event::DataKeyProved { node_id: 1, data_key_id: 2 };
+    let two = || {
+        let mut events = estate();
+        events.push(joined(2, 2));
+        given(events)
+    };
+    let wrap = |data_key_id| Command::WrapDataKey { node_id: 2, data_key_id, wrapped: vec![8] };
+    let prove = || Command::ProveDataKey { node_id: 2, data_key_id: 1 };
+    two().when(prove()).then_rejected(Reason::Moved);
+    two().when(wrap(2)).then_rejected(Reason::Moved);
+    let world = two().when(wrap(1)).then([wrapped(2, 1)]).when(wrap(1)).then_unchanged();
+    let proved = Event::DataKeyProved { node_id: 2, data_key_id: 1 };
     world.when(prove()).then([on_cluster(proved)]).when(prove()).then_unchanged();
-    let nobody = Command::WrapDataKey { node_id: 9, data_key_id: 2, wrapped: vec![8] };
+    let nobody = Command::WrapDataKey { node_id: 9, data_key_id: 1, wrapped: vec![8] };
     given(estate()).when(nobody).then_rejected(Reason::NotFound);
+}
+
+/// Nodes 1, 2 and 3 hold data key 1; node 3 was removed.
+fn somebody_left() -> World {
+    let mut events = estate();
+    events.extend([joined(2, 2), joined(3, 3), wrapped(2, 1), wrapped(3, 1)]);
+    events.push(on_cluster(Event::NodeRemoved { node_id: 3 }));
+    given(events)
+}
+
+#[test]
+fn what_a_removed_node_could_open_is_remembered() {
+    let world = somebody_left();
+    let gone = &world.state.cluster.nodes[&3];
+    assert_eq!(gone.wrapped, std::collections::BTreeMap::from([(1, vec![])]));
+    assert_eq!(gone.proved, None);
+}
+
+#[test]
+fn a_new_data_key_reaches_all_who_stay_at_once_and_nobody_else() {
+    let rotate = |replaces, data_key_id, to: &[NodeId]| {
+        let wrapped = to.iter().map(|id| (*id, vec![5])).collect();
+        Command::RotateDataKey { replaces, data_key_id, wrapped }
+    };
+    somebody_left().when(rotate(2, 3, &[1, 2])).then_rejected(Reason::Moved);
+    somebody_left().when(rotate(1, 1, &[1, 2])).then_rejected(Reason::Moved);
+    somebody_left().when(rotate(1, 2, &[1])).then_rejected(Reason::Moved);
+    somebody_left().when(rotate(1, 2, &[1, 2, 3])).then_rejected(Reason::NotFound);
+    let rotated = Event::DataKeyRotated { data_key_id: 2, wrapped: vec![(1, vec![5]), (2, vec![5])] };
+    let world = somebody_left().when(rotate(1, 2, &[1, 2])).then([on_cluster(rotated)]);
+    let cluster = &world.state.cluster;
+    assert_eq!(cluster.data_key_id, 2);
+    let held = |id| cluster.nodes[&id].wrapped.keys().copied().collect::<Vec<_>>();
+    assert_eq!((held(1), held(2), held(3)), (vec![1, 2], vec![1, 2], vec![1]));
+    // The second attempt of a leader that did not hear of the first.
+    world.when(rotate(1, 4, &[1, 2])).then_rejected(Reason::Moved);
+}
+
+#[test]
+fn a_data_key_is_retired_when_nothing_is_sealed_under_it() {
+    let rotated = Event::DataKeyRotated { data_key_id: 2, wrapped: vec![(1, vec![5]), (2, vec![5])] };
+    let mut world = somebody_left();
+    world.happen(cluster_stream(), rotated);
+    let retire = |data_key_id| Command::RetireDataKey { data_key_id };
+    let refused = |world: &World, command: &Command| world.decide(command).unwrap_err().reason;
+    assert_eq!(refused(&world, &retire(2)), Reason::InUse);
+    assert_eq!(refused(&world, &retire(1)), Reason::InUse);
+    let seal = |data_key_id| SealedKey { data_key_id, sealed: vec![9] };
+    let reseal = |data_key_id| Command::ResealAuthorityKey { name: authority("root"), sealed_key: seal(data_key_id) };
+    assert_eq!(refused(&world, &reseal(1)), Reason::Moved);
+    let resealed = (authority("root").stream(), Event::AuthorityKeyResealed { sealed_key: seal(2) });
+    let world = world.when(reseal(2)).then([resealed]).when(reseal(2)).then_unchanged();
+    let world = world.when(retire(1)).then([on_cluster(Event::DataKeyRetired { data_key_id: 1 })]);
+    let held = world.state.cluster.nodes.values().map(|node| node.wrapped.keys().copied().collect::<Vec<_>>());
+    assert_eq!(held.collect::<Vec<_>>(), [vec![2], vec![2], vec![]]);
+    world.when(retire(1)).then_unchanged();
 }
 
 #[test]

@@ -36,7 +36,9 @@ impl State {
                 cluster.nodes.insert(record.id, node);
             }
             Event::DataKeyWrapped { node_id, data_key_id, wrapped } => {
-                cluster.data_key_id = cluster.data_key_id.max(*data_key_id);
+                if cluster.data_key_id == 0 {
+                    cluster.data_key_id = *data_key_id;
+                }
                 if let Some(node) = cluster.nodes.get_mut(node_id) {
                     node.wrapped.insert(*data_key_id, wrapped.clone());
                 }
@@ -49,8 +51,22 @@ impl State {
             Event::NodeRemoved { node_id } => {
                 if let Some(node) = cluster.nodes.get_mut(node_id) {
                     node.removed = true;
-                    node.wrapped.clear();
+                    // Which data keys it could open is remembered until they are retired: they are to be replaced.
+                    node.wrapped.values_mut().for_each(Vec::clear);
                     node.proved = None;
+                }
+            }
+            Event::DataKeyRotated { data_key_id, wrapped } => {
+                cluster.data_key_id = *data_key_id;
+                for (node_id, wrapped) in wrapped {
+                    if let Some(node) = cluster.nodes.get_mut(node_id) {
+                        node.wrapped.insert(*data_key_id, wrapped.clone());
+                    }
+                }
+            }
+            Event::DataKeyRetired { data_key_id } => {
+                for node in cluster.nodes.values_mut() {
+                    node.wrapped.remove(data_key_id);
                 }
             }
             Event::NodeIdentityIssued { node_id, identity } => {

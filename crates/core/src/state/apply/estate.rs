@@ -128,6 +128,7 @@ impl State {
         };
         authority.revision = applied.revision.unwrap_or(authority.revision);
         match event {
+            Event::AuthorityKeyResealed { sealed_key } => authority.sealed_key = sealed_key.clone(),
             Event::AuthorityCertificateIntended { serial, tbs_hash } => {
                 authority.intended = Some((*serial, *tbs_hash));
             }

@@ -92,6 +92,8 @@ fn cluster_events() -> Vec<Event> {
         Event::DataKeyWrapped { node_id: 4, data_key_id: 6, wrapped: b"wrapped-canary".to_vec() },
         Event::DataKeyProved { node_id: 4, data_key_id: 6 },
         Event::NodeRemoved { node_id: 4 },
+        Event::DataKeyRotated { data_key_id: 8, wrapped: vec![(5, b"wrapped-canary".to_vec()), (6, vec![])] },
+        Event::DataKeyRetired { data_key_id: 6 },
         Event::NodeIdentityIssued { node_id: 4, identity: identity() },
         Event::AdministratorIdentityIssued { name, identity: identity() },
     ]
@@ -122,6 +124,7 @@ fn issuing_events() -> Vec<Event> {
             public_key: b"public".to_vec(),
             sealed_key: sealed_key(),
         },
+        Event::AuthorityKeyResealed { sealed_key: sealed_key() },
         Event::AuthorityCertificateIntended { serial: serial(0x51), tbs_hash: [0x52; 32] },
         Event::AuthorityCertified {
             serial: serial(0x51),

@@ -1,0 +1,170 @@
+//! Replaces the data key when somebody who left could open it: a new one for all who stay, every CA key sealed again
+//! under it, the old one forgotten. Each step follows from state alone, so whoever leads next goes on where this ends.
+//!
+//! It refuses to run on a server that is being removed itself: it would know the new key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use certwright_core::command::Command;
+use certwright_core::ids::{AuthorityName, NodeId};
+use certwright_core::log::Trace;
+use certwright_core::state::State;
+use certwright_core::{Reason, Rejection};
+use certwright_custody::{Custody, CustodyError, DataKey};
+
+use crate::fault::{self, Point};
+use crate::session::Session;
+use crate::signing::key_of;
+
+/// First and longest wait before a step that failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// Between looks when nothing changes.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What has to be done next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// This CA key is sealed under a data key that was replaced.
+    Reseal(AuthorityName),
+    /// Nothing is sealed under that data key any more.
+    Retire(u64),
+    /// Somebody who is no member could open the data key in use.
+    Rotate,
+}
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error("{0}")]
+    Refused(#[from] Rejection),
+    #[error("{0}")]
+    Custody(#[from] CustodyError),
+}
+
+/// Runs until the term is over.
+pub(crate) async fn run(session: Arc<Session>) {
+    let mut wait = RETRY.0;
+    loop {
+        let revision = session.tools.log.read(|view| view.state.cluster.revision);
+        let pause = match round(&session).await {
+            Some(()) => {
+                wait = RETRY.0;
+                LOOK_EVERY
+            }
+            None => {
+                wait = (wait * 2).min(RETRY.1);
+                wait
+            }
+        };
+        tokio::select! {
+            biased;
+            () = session.cluster_moves(revision) => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Takes steps until nothing is left to do; `None` when one failed.
+async fn round(session: &Session) -> Option<()> {
+    loop {
+        let steps = session.tools.log.read(|view| steps(view.state, session.tools.node_id));
+        if steps.is_empty() {
+            return Some(());
+        }
+        let mut failed = false;
+        for step in steps {
+            match take(session, &step).await {
+                Ok(()) => tracing::info!(?step, "the data key is replaced"),
+                Err(obstacle) => {
+                    failed = true;
+                    tracing::warn!(?step, "the data key is not replaced yet: {obstacle}");
+                }
+            }
+            fault::point(Point::AfterRotation);
+        }
+        if failed {
+            return None;
+        }
+    }
+}
+
+/// What is to be done next; a replacement that was begun is finished before the next one.
+pub(crate) fn steps(state: &State, me: NodeId) -> Vec<Step> {
+    let cluster = &state.cluster;
+    if cluster.nodes.get(&me).is_none_or(|node| node.removed) {
+        return Vec::new();
+    }
+    let in_use = cluster.data_key_id;
+    let reseal = outdated(state).cloned().map(Step::Reseal).collect::<Vec<_>>();
+    if !reseal.is_empty() {
+        return reseal;
+    }
+    let held = cluster.nodes.values().flat_map(|node| node.wrapped.keys());
+    if let Some(replaced) = held.copied().find(|id| *id != in_use) {
+        return vec![Step::Retire(replaced)];
+    }
+    let left = cluster.nodes.values().any(|node| node.removed && node.wrapped.contains_key(&in_use));
+    if left { vec![Step::Rotate] } else { Vec::new() }
+}
+
+/// Authorities whose key is sealed under a data key that was replaced.
+pub(crate) fn outdated(state: &State) -> impl Iterator<Item = &AuthorityName> {
+    let in_use = state.cluster.data_key_id;
+    state.authorities.iter().filter(move |it| it.sealed_key.data_key_id != in_use).map(|it| &it.name)
+}
+
+async fn take(session: &Session, step: &Step) -> Result<(), Obstacle> {
+    follow(session)?;
+    match step {
+        Step::Reseal(name) => reseal(session, name).await,
+        Step::Retire(data_key_id) => {
+            session.act(Trace::default(), Command::RetireDataKey { data_key_id: *data_key_id }).await?;
+            Ok(session.tools.custody.retire_replaced()?)
+        }
+        Step::Rotate => {
+            rotate(session).await?;
+            follow(session)
+        }
+    }
+}
+
+/// Has custody seal under the data key in use, as it is wrapped to this server: whether this term brought it or not.
+fn follow(session: &Session) -> Result<(), Obstacle> {
+    let in_use = session.tools.log.read(|view| view.state.cluster.data_key_id);
+    if session.tools.custody.unlocked_with() != Some(in_use)
+        && let Some((data_key, _)) = session.tools.data_keys()?
+    {
+        session.tools.custody.rotate(data_key)?;
+    }
+    Ok(())
+}
+
+async fn rotate(session: &Session) -> Result<(), Obstacle> {
+    let (cluster_id, replaces, members) = session.tools.log.read(|view| {
+        let cluster = &view.state.cluster;
+        let stay = cluster.nodes.values().filter(|node| !node.removed);
+        let members: Vec<_> = stay.map(|node| (node.record.id, node.record.hpke_public.clone())).collect();
+        (cluster.id, cluster.data_key_id, members)
+    });
+    let cluster_id = cluster_id.ok_or_else(|| Rejection::new(Reason::NotReady, "there is no cluster yet"))?;
+    let data_key = DataKey::generate(&*session.tools.seams.entropy);
+    let mut wrapped = Vec::with_capacity(members.len());
+    for (node_id, hpke_public) in members {
+        wrapped.push((node_id, certwright_custody::wrap(&data_key, cluster_id, node_id, &hpke_public)?));
+    }
+    let command = Command::RotateDataKey { replaces, data_key_id: data_key.id(), wrapped };
+    session.act(Trace::default(), command).await?;
+    Ok(())
+}
+
+async fn reseal(session: &Session, name: &AuthorityName) -> Result<(), Obstacle> {
+    let key = session.tools.log.read(|view| view.state.authorities.get(name).map(key_of));
+    let Some(key) = key else { return Ok(()) };
+    let sealed_key = session.tools.custody.reseal(key).await?;
+    session.act(Trace::default(), Command::ResealAuthorityKey { name: name.clone(), sealed_key }).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
