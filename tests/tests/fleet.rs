@@ -17,5 +17,7 @@ mod nginx;
 mod profiles;
 #[path = "fleet/python.rs"]
 mod python;
+#[path = "fleet/removal.rs"]
+mod removal;
 #[path = "fleet/traces.rs"]
 mod traces;

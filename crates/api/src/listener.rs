@@ -2,7 +2,7 @@
 //! known callers and those of strangers apart.
 //!
 //! It refuses to let strangers crowd out those who proved who they are: each kind has room of its own, and what is over
-//! a bound is closed unread.
+//! a bound is closed unread. It refuses servers that were removed, and cuts the connections they have.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,8 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use certwright_core::ids::{Actor, ClusterId};
-use certwright_seams::net::{BoxStream, Listener};
+use certwright_core::State;
+use certwright_core::ids::{Actor, ClusterId, NodeId};
+use certwright_raft::Log;
+use certwright_seams::BoxFuture;
+use certwright_seams::net::{BoxStream, Cut, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -35,7 +38,7 @@ pub(crate) struct Caller {
 
 /// A verified TLS connection.
 pub(crate) struct Connection {
-    stream: TlsStream<BoxStream>,
+    stream: Cut<TlsStream<BoxStream>>,
     caller: Caller,
     /// Counts towards the bound for as long as the connection is open.
     _permit: OwnedSemaphorePermit,
@@ -87,7 +90,7 @@ impl Pool {
         (Self { kind, limit, room, accepted }, ReceiverStream::new(connections))
     }
 
-    async fn take(&self, stream: TlsStream<BoxStream>, caller: Caller, address: SocketAddr) {
+    async fn take(&self, stream: Cut<TlsStream<BoxStream>>, caller: Caller, address: SocketAddr) {
         let Ok(permit) = self.room.clone().try_acquire_owned() else {
             return tracing::warn!(%address, limit = self.limit, "too many connections of {}, one is closed", self.kind);
         };
@@ -101,6 +104,7 @@ impl Pool {
 struct Door {
     acceptor: TlsAcceptor,
     cluster: ClusterId,
+    log: Log<State>,
     handshakes: Arc<Semaphore>,
     known: Pool,
     strangers: Pool,
@@ -111,13 +115,13 @@ struct Door {
 pub(crate) fn accept(
     listener: Box<dyn Listener>,
     config: Arc<rustls::ServerConfig>,
-    cluster: ClusterId,
+    (cluster, log): (ClusterId, Log<State>),
     shutdown: CancellationToken,
 ) -> (Incoming, Incoming) {
     let (known, from_known) = Pool::new("known callers", CONNECTIONS_MAX);
     let (strangers, from_strangers) = Pool::new("strangers", STRANGERS_MAX);
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    let door = Arc::new(Door { acceptor: config.into(), cluster, handshakes, known, strangers });
+    let door = Arc::new(Door { acceptor: config.into(), cluster, log, handshakes, known, strangers });
     tokio::spawn(accept_loop(listener, door, shutdown));
     (from_known, from_strangers)
 }
@@ -157,7 +161,18 @@ impl Door {
             return tracing::warn!(%address, "a certificate of this cluster names nobody known");
         };
         let pool = if caller.spki_hash.is_some() { &self.known } else { &self.strangers };
-        pool.take(stream, caller, address).await;
+        let Some(until) = self.until(&caller) else {
+            return tracing::warn!(%address, actor = %caller.actor, "a server that is no member is refused");
+        };
+        pool.take(Cut::when(until, stream), caller, address).await;
+    }
+
+    /// How long the caller may stay connected, if at all. Rights are asked for with every call; a server has none here,
+    /// but one that was removed is not even spoken with.
+    fn until(&self, caller: &Caller) -> Option<BoxFuture<'static, ()>> {
+        let Actor::Node(node_id) = caller.actor else { return Some(Box::pin(std::future::pending())) };
+        let (log, key) = (self.log.clone(), caller.spki_hash?);
+        is_member(&log, node_id, &key).then(|| -> BoxFuture<'static, ()> { Box::pin(removed(log, node_id, key)) })
     }
 
     fn caller(&self, stream: &TlsStream<BoxStream>) -> Option<Caller> {
@@ -169,4 +184,20 @@ impl Door {
         };
         Some(Caller { actor, spki_hash })
     }
+}
+
+/// Whether a server with that key is a member of the cluster, as far as this one has heard.
+fn is_member(log: &Log<State>, node_id: NodeId, key: &[u8; 32]) -> bool {
+    log.read(|view| {
+        let node = view.state.cluster.nodes.get(&node_id).filter(|node| !node.removed);
+        node.is_some_and(|node| {
+            node.record.spki_hash == *key || node.identity.is_some_and(|identity| identity.spki_hash == *key)
+        })
+    })
+}
+
+/// Resolves when it is none any more.
+async fn removed(log: Log<State>, node_id: NodeId, key: [u8; 32]) {
+    let mut applied = log.applied();
+    while is_member(&log, node_id, &key) && applied.changed().await.is_ok() {}
 }

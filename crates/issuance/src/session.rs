@@ -187,8 +187,9 @@ impl Tools {
             let opened = self.seal.unwrap(cluster_id, self.node_id, id, wrapped);
             opened.map_err(|error| not_ready(format!("data key {id} does not open: {error}")))
         };
-        let wrapped =
-            held.remove(&in_use).ok_or_else(|| not_ready(format!("data key {in_use} is not wrapped to this server yet")))?;
+        let wrapped = held
+            .remove(&in_use)
+            .ok_or_else(|| not_ready(format!("data key {in_use} is not wrapped to this server yet")))?;
         let replaced = held.iter().map(|(id, wrapped)| open(*id, wrapped)).collect::<Result<_, _>>()?;
         Ok(Some((open(in_use, &wrapped)?, replaced)))
     }

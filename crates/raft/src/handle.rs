@@ -108,9 +108,15 @@ impl<F: Fold> Log<F> {
         }
     }
 
-    /// Trusts peers by their keys before the membership that names them is replicated to this node.
+    /// Trusts peers by their keys until the membership that names this node is applied here; without effect afterwards.
     pub fn trust(&self, peers: Vec<Member>) {
         self.inner.channels.pins().trust(peers);
+    }
+
+    /// Whether the membership that is applied here names that node, as voter or learner. Peers trusted before that are
+    /// heard by consensus alone.
+    pub fn is_member(&self, node_id: u64) -> bool {
+        self.inner.shared.is_member(node_id)
     }
 
     /// A connection to a peer for what other rooms say on the internal port: mutual TLS, made when first used. `None`

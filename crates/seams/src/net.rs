@@ -3,6 +3,8 @@
 //! It refuses TLS: identities are the business of those who hold them.
 #![allow(clippy::disallowed_methods, reason = "the one module that opens sockets")]
 
+mod cut;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::BoxFuture;
+
+pub use cut::Cut;
 
 /// How long a connection is silent before the kernel probes it: a peer whose machine vanished is noticed even by
 /// those who only wait.

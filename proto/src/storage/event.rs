@@ -88,9 +88,7 @@ fn encode_cluster(event: &Event) -> Kind {
             data_key_id: *data_key_id,
             wrapped: wrapped.iter().map(|(id, key)| v1::NodeKey { node_id: *id, wrapped: octets(key) }).collect(),
         }),
-        Event::DataKeyRetired { data_key_id } => {
-            Kind::DataKeyRetired(v1::DataKeyRetired { data_key_id: *data_key_id })
-        }
+        Event::DataKeyRetired { data_key_id } => Kind::DataKeyRetired(v1::DataKeyRetired { data_key_id: *data_key_id }),
         Event::NodeIdentityIssued { node_id, identity } => {
             Kind::NodeIdentityIssued(v1::NodeIdentityIssued { node_id: *node_id, identity: Some(identity.into()) })
         }

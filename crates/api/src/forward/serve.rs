@@ -1,6 +1,6 @@
 //! The leader's end of forwarding: decodes, runs, encodes.
 //!
-//! It refuses callers who are no peers, and actors that no client certificate can name.
+//! It refuses callers who are no members of the cluster at that moment, and actors that no client certificate can name.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,13 +36,29 @@ impl ForwardService {
         Self { doors, under_way: Arc::new(Semaphore::new(FORWARDED_MAX)) }
     }
 
-    async fn answer(&self, request: ForwardRequest) -> ForwardResponse {
+    async fn answer(&self, peer: PeerNode, request: ForwardRequest) -> ForwardResponse {
         let id = request.id;
-        let (message, status) = match self.run(request).await {
+        let answer = match self.member(peer) {
+            Ok(()) => self.run(request).await,
+            Err(rejection) => Err(rejection),
+        };
+        let (message, status) = match answer {
             Ok(message) => (message, Bytes::new()),
             Err(rejection) => (Bytes::new(), refuse::encode(&refuse::status(rejection))),
         };
         ForwardResponse { id, message, status, applied_index: self.doors.log.applied().borrow().index }
+    }
+
+    /// Asked for every command: a stream may be older than the removal of the server that opened it.
+    fn member(&self, PeerNode(peer): PeerNode) -> Result<(), Rejection> {
+        let log = &self.doors.log;
+        let stays = log.read(|view| view.state.cluster.nodes.get(&peer).is_some_and(|node| !node.removed));
+        match stays && log.is_member(peer) {
+            true => Ok(()),
+            false => {
+                Err(Rejection::new(Reason::PermissionDenied, format!("server {peer} is no member of the cluster")))
+            }
+        }
     }
 
     async fn run(&self, request: ForwardRequest) -> Result<Bytes, Rejection> {
@@ -69,8 +85,8 @@ fn peer<T>(request: &Request<T>) -> Result<PeerNode, Status> {
 #[tonic::async_trait]
 impl Forward for ForwardService {
     async fn execute(&self, request: Request<ForwardRequest>) -> Result<Response<ForwardResponse>, Status> {
-        peer(&request)?;
-        Ok(Response::new(self.answer(request.into_inner()).await))
+        let peer = peer(&request)?;
+        Ok(Response::new(self.answer(peer, request.into_inner()).await))
     }
 
     type ExecuteStreamStream = Pin<Box<dyn Stream<Item = Result<ForwardResponse, Status>> + Send>>;
@@ -79,7 +95,7 @@ impl Forward for ForwardService {
         &self,
         request: Request<Streaming<ForwardRequest>>,
     ) -> Result<Response<Self::ExecuteStreamStream>, Status> {
-        let PeerNode(peer) = peer(&request)?;
+        let peer = peer(&request)?;
         let (answers, outgoing) = mpsc::channel(STREAM_IN_FLIGHT_MAX);
         let (service, mut requests) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
@@ -87,13 +103,13 @@ impl Forward for ForwardService {
                 let Ok(permit) = service.under_way.clone().acquire_owned().await else { break };
                 let (service, answers) = (service.clone(), answers.clone());
                 tokio::spawn(async move {
-                    let answer = service.answer(request).await;
+                    let answer = service.answer(peer, request).await;
                     drop(permit);
                     // A peer that is gone repeats the command elsewhere, under the same id.
                     let _ = answers.send(Ok(answer)).await;
                 });
             }
-            tracing::debug!(peer, "a peer's stream of commands ended");
+            tracing::debug!(peer = peer.0, "a peer's stream of commands ended");
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }

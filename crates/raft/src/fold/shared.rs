@@ -94,6 +94,11 @@ impl<F: Fold> Shared<F> {
         self.replica.read().expect(WHOLE)
     }
 
+    /// Whether the membership that is applied here names that node.
+    pub(crate) fn is_member(&self, node_id: u64) -> bool {
+        self.replica().membership.get_node(&node_id).is_some()
+    }
+
     /// Reads state under the lock.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&View<'_, F>) -> R) -> R {
         let replica = self.replica();

@@ -88,7 +88,8 @@ impl<F: Fold> Follower<F> {
         // While membership changes, those of both configurations speak.
         let committed = server.committed_membership_config.nodes();
         let all = committed.chain(server.membership_config.nodes()).map(|(&id, peer)| peer.member(id));
-        self.shared.pins.replace(all.collect::<Vec<_>>());
+        let is_member = self.shared.is_member(self.me);
+        self.shared.pins.replace(all.collect::<Vec<_>>(), is_member);
     }
 
     /// The task.

@@ -34,7 +34,8 @@ impl<F: Fold> Log<F> {
     ) -> io::Result<()> {
         let config = self.inner.channels.tls().server().map_err(io::Error::other)?;
         let metrics = self.inner.shared.metrics.clone();
-        let peers = accept_peers(listener, TlsAcceptor::from(config), metrics, shutdown.clone());
+        let pins = Arc::clone(self.inner.channels.pins());
+        let peers = accept_peers(listener, TlsAcceptor::from(config), pins, metrics, shutdown.clone());
         let service = PeerService {
             raft: self.inner.raft.clone(),
             store: self.inner.store.clone(),

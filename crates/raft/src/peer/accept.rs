@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use certwright_seams::net::{BoxStream, Listener};
+use certwright_seams::net::{BoxStream, Cut, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use super::pins::Pins;
 use super::tls::claim;
 use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
 use crate::member::PeerNode;
@@ -26,9 +27,9 @@ use crate::metrics::LogMetrics;
 /// After an error of `accept`, most likely a shortage of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A verified peer's connection.
+/// A verified peer's connection, as long as that peer is pinned.
 pub(crate) struct PeerStream {
-    stream: TlsStream<BoxStream>,
+    stream: Cut<TlsStream<BoxStream>>,
     peer: PeerNode,
 }
 
@@ -64,6 +65,7 @@ impl AsyncWrite for PeerStream {
 pub(crate) fn accept_peers(
     mut listener: Box<dyn Listener>,
     acceptor: TlsAcceptor,
+    pins: Arc<Pins>,
     metrics: LogMetrics,
     shutdown: CancellationToken,
 ) -> mpsc::Receiver<io::Result<PeerStream>> {
@@ -78,8 +80,9 @@ pub(crate) fn accept_peers(
             };
             let Some((permit, stream, address)) = accepted else { return };
             let (acceptor, metrics, sender) = (acceptor.clone(), metrics.clone(), sender.clone());
+            let pins = Arc::clone(&pins);
             tokio::spawn(async move {
-                let verified = handshake(&acceptor, stream).await;
+                let verified = handshake(&acceptor, pins, stream).await;
                 drop(permit);
                 match verified {
                     Ok(peer) => drop(sender.send(Ok(peer)).await),
@@ -110,12 +113,13 @@ async fn next(listener: &mut dyn Listener, permits: &Arc<Semaphore>) -> Option<A
     }
 }
 
-async fn handshake(acceptor: &TlsAcceptor, stream: BoxStream) -> io::Result<PeerStream> {
+async fn handshake(acceptor: &TlsAcceptor, pins: Arc<Pins>, stream: BoxStream) -> io::Result<PeerStream> {
     let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     // The verifier has compared key, cluster and pin; what remains is to read who it was.
     let peer = certificate.and_then(claim).ok_or_else(|| io::Error::other("a peer without an identity"))?;
+    let stream = Cut::when(pins.unpinned(peer.node_id, peer.spki_hash), stream);
     Ok(PeerStream { stream, peer: PeerNode(peer.node_id) })
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use certwright_seams::Net;
+use certwright_seams::net::Cut;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -67,6 +68,7 @@ impl Channels {
         if let Some(channel) = open.get(&(node_id, lane)) {
             return Some(channel.clone());
         }
+        open.retain(|(id, _), _| self.pins.get(*id).is_ok());
         let channel = self.connect(node_id)?;
         open.insert((node_id, lane), channel.clone());
         Some(channel)
@@ -92,7 +94,10 @@ impl Channels {
                     connector.connect(name, stream).await
                 };
                 match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-                    Ok(connected) => connected.map(TokioIo::new),
+                    Ok(connected) => {
+                        let unpinned = pins.unpinned(node_id, peer.spki_hash);
+                        connected.map(|stream| TokioIo::new(Cut::when(unpinned, stream)))
+                    }
                     Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
                 }
             }

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_seams::Seams;
+use futures_util::StreamExt;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::cluster::{CLUSTER, Cluster, PATIENCE, eventually, identity};
+use super::cluster::{CLUSTER, Cluster, Node, PATIENCE, eventually, identity};
 use crate::Member;
+use crate::consensus::record::VoteForm;
+use crate::consensus::wire::AppendForm;
+use crate::peer::client::envelope;
 use crate::peer::pins::Pins;
 use crate::peer::tls::PeerTls;
 
@@ -36,20 +40,20 @@ async fn dial(target: &Member, cluster: [u8; 16], key: Arc<CertifiedKey>) -> io:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_pinned_keys_of_this_cluster_are_heard() {
-    let cluster = Cluster::of(1).await;
-    let target = cluster.nodes[0].member.clone();
+    let mut node = Node::new(1).await;
+    let target = node.member.clone();
     let (friend, friend_hash) = identity(CLUSTER, 2);
     let (other_key, _) = identity(CLUSTER, 2);
     let (other_node, _) = identity(CLUSTER, 3);
     let (other_cluster, foreign_hash) = identity([0xdd; 16], 4);
     let peer = |node_id, spki_hash| Member { node_id, address: "127.0.0.1:1".into(), spki_hash };
-    cluster.nodes[0].log().trust(vec![peer(2, friend_hash), peer(4, foreign_hash)]);
+    node.start().await.trust(vec![peer(2, friend_hash), peer(4, foreign_hash)]);
     dial(&target, CLUSTER, friend.clone()).await.expect("a pinned key, though its certificate expired long ago");
     for (who, key) in [("another key", other_key), ("an unknown node", other_node), ("another cluster", other_cluster)]
     {
         assert!(dial(&target, CLUSTER, key).await.is_err(), "{who} was heard");
     }
-    assert_eq!(cluster.nodes[0].metric("certwright_raft_handshakes_failed_total"), 3.0);
+    assert_eq!(node.metric("certwright_raft_handshakes_failed_total"), 3.0);
     // The dialling side is as careful: a server with another key, id or cluster is not spoken to.
     let mut wrong = target.clone();
     wrong.spki_hash = [0; 32];
@@ -61,10 +65,10 @@ async fn only_pinned_keys_of_this_cluster_are_heard() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_connection_is_dropped_in_time_and_does_not_block_others() {
-    let cluster = Cluster::of(1).await;
-    let target = cluster.nodes[0].member.clone();
+    let mut node = Node::new(1).await;
+    let target = node.member.clone();
     let (friend, friend_hash) = identity(CLUSTER, 2);
-    cluster.nodes[0].log().trust(vec![Member { node_id: 2, address: String::new(), spki_hash: friend_hash }]);
+    node.start().await.trust(vec![Member { node_id: 2, address: String::new(), spki_hash: friend_hash }]);
     let mut silent = Vec::new();
     for _ in 0..crate::limits::HANDSHAKES_MAX {
         silent.push(Seams::system().net.connect(&target.address).await.unwrap());
@@ -82,7 +86,56 @@ async fn one_removal_ends_open_connections() {
     let leader = cluster.leader().await;
     let other = cluster.nodes.iter().find(|node| node.member.node_id != leader.status().node_id).unwrap();
     other.log().ask(leader.status().node_id).await.expect("a member is heard");
+    // A stream that is open in the moment of the removal, as commands are forwarded on one.
+    let mut client = other.log().unbounded_client(leader.status().node_id);
+    let vote = VoteForm { term: 0, node_id: other.member.node_id, committed: false };
+    let append = AppendForm { vote: Some(vote), ..AppendForm::default() };
+    let requests = futures_util::stream::once(async move { envelope(&append) });
+    let requests = requests.chain(futures_util::stream::pending());
+    let mut answers = client.stream_append(requests).await.unwrap().into_inner();
+    assert!(answers.message().await.is_ok(), "it is open");
     leader.remove(other.member.node_id).await.unwrap();
-    let status = eventually("refusal", async || other.log().ask(leader.status().node_id).await.err()).await;
-    assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status:?}");
+    let ended = timeout(Duration::from_secs(5), async { while let Ok(Some(_)) = answers.message().await {} });
+    ended.await.expect("an open stream ends with the removal");
+    eventually("refusal", async || other.log().ask(leader.status().node_id).await.err()).await;
+    assert!(other.log().ask(leader.status().node_id).await.is_err(), "for good");
+}
+
+/// Peers are trusted by what a joiner was told, until the log itself says who they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trust_ends_when_the_membership_that_names_the_node_is_applied() {
+    let mut cluster = Cluster::of(1).await;
+    let leader = cluster.leader().await;
+    let mut joiner = Node::new(2).await;
+    let (ghost, ghost_hash) = identity(CLUSTER, 9);
+    let stranger = Member { node_id: 9, address: "127.0.0.1:1".into(), spki_hash: ghost_hash };
+    let trusted = vec![cluster.nodes[0].member.clone(), stranger.clone()];
+    joiner.start().await.trust(trusted.clone());
+    dial(&joiner.member, CLUSTER, ghost.clone()).await.expect("trusted so far");
+    assert!(!joiner.log().is_member(9) && !joiner.log().is_member(2));
+    leader.add_learner(joiner.member.clone()).await.unwrap();
+    eventually("membership", async || joiner.log().is_member(2).then_some(())).await;
+    eventually("refusal", async || dial(&joiner.member, CLUSTER, ghost.clone()).await.err()).await;
+    // Nor does a restart revive what was true at the join.
+    joiner.kill().await;
+    joiner.start().await.trust(trusted);
+    assert!(dial(&joiner.member, CLUSTER, ghost).await.is_err());
+    leader.promote(2).await.unwrap();
+    cluster.nodes.push(joiner);
+    assert!(cluster.leader().await.is_member(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_learner_is_refused_like_a_voter() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.join(2).await;
+    cluster.agree().await;
+    let leader = cluster.leader().await;
+    let learner = cluster.nodes[1].log();
+    eventually("contact", async || learner.ask(1).await.ok()).await;
+    leader.remove(2).await.unwrap();
+    eventually("refusal", async || learner.ask(1).await.err()).await;
+    let member = cluster.nodes[1].member.clone();
+    assert_eq!(leader.add_learner(member).await, Err(crate::MembershipError::Removed(2)));
+    assert!(leader.peer_channel(2).is_none() && !leader.is_member(2));
 }
