@@ -2,6 +2,7 @@
 //!
 //! It refuses openraft's vocabulary: callers see positions, marks, leadership and members.
 
+mod backfill;
 pub(crate) mod entries;
 mod leadership;
 mod members;

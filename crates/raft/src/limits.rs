@@ -65,6 +65,15 @@ pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a stopping server waits for requests under way on the internal port.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Octets of entries that are fetched from a member and held in memory before they become one segment of the archive.
+pub const BACKFILL_PORTION_OCTETS_MAX: usize = if cfg!(test) { 64 * 1024 } else { 16 * 1024 * 1024 };
+/// Between two portions: what nobody waits for leaves the network and the disk to those who do.
+pub const BACKFILL_PAUSE: Duration = Duration::from_millis(50);
+/// How long a member may take for the next entry of a portion.
+pub const BACKFILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Octets of the list of gaps: many thousands of them.
+pub const GAPS_OCTETS_MAX: u64 = 1024 * 1024;
+
 /// Octets of one frame's payload in the write-ahead log: one entry of an append between peers always fits.
 pub const WAL_FRAME_OCTETS_MAX: usize = FRAME_OCTETS_MAX;
 /// Octets written before one fdatasync: more does not make the sync cheaper per octet, only the first caller slower.

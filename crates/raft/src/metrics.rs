@@ -22,6 +22,7 @@ pub(crate) struct LogMetrics {
     pub(crate) projection_index: IntGauge,
     pub(crate) projection_wipes: IntCounter,
     pub(crate) snapshot_index: IntGauge,
+    pub(crate) backfills_discarded: IntCounter,
 }
 
 /// From a tenth of a millisecond (a fast disk) to ten seconds (the deadline).
@@ -64,6 +65,10 @@ impl LogMetrics {
             ),
             projection_index: gauge("certwright_raft_projection_index", "Index that the projection has reached."),
             projection_wipes: counter("certwright_raft_projection_wipes_total", "Projections rebuilt from the log."),
+            backfills_discarded: counter(
+                "certwright_raft_backfills_discarded_total",
+                "Gaps in the archive whose entries, as members sent them, did not chain.",
+            ),
             snapshot_index: gauge("certwright_raft_snapshot_index", "Index that the newest snapshot covers."),
         };
         metrics.register_all(registry)?;
@@ -80,6 +85,7 @@ impl LogMetrics {
             &self.refused_transactions,
             &self.handshakes_failed,
             &self.projection_wipes,
+            &self.backfills_discarded,
         ] {
             registry.register(Box::new(counter.clone()))?;
         }

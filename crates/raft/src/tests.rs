@@ -3,6 +3,7 @@
 //! It refuses sleeps as proof: everything waited for has a condition.
 #![allow(clippy::unwrap_used)]
 
+mod backfill;
 mod bounds;
 mod cluster;
 mod failover;

@@ -22,6 +22,7 @@ mod chains;
 mod error;
 mod fold;
 mod frame;
+pub(crate) mod gaps;
 mod header;
 mod live;
 mod recover;
@@ -35,7 +36,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use archive::{Archive, Lookup, Reader};
+use archive::{Archive, Reader};
 use chains::Chains;
 use header::{ChainPoint, SegmentHeader};
 use live::{Found, Live};
@@ -261,34 +262,17 @@ impl Wal {
     /// As [`read`](Self::read), of every entry on disk, purged ones included. Empty when the first is not there:
     /// never here, or removed. Blocks on the disk.
     pub fn archive_read(&self, from: u64, to: u64, octets_max: usize) -> io::Result<Vec<Record>> {
-        let mut records = self.read(from, to, octets_max)?;
+        let records = self.read(from, to, octets_max)?;
         if !records.is_empty() || from >= to {
             return Ok(records);
         }
-        let (mut from, mut octets) = (from, 0);
-        while from < to && octets < octets_max {
-            let lookup = self.inner.shared.archive().look_up(from, to);
-            let (segment, offsets) = match lookup {
-                Lookup::Held(segment, offsets) => (segment, offsets),
-                Lookup::NotLoaded(segment) => {
-                    let index = segment.build_index(&*self.inner.disk)?;
-                    self.inner.shared.archive().loaded(segment.header.first_sequence, index);
-                    continue;
-                }
-                Lookup::Absent => break,
-            };
-            let reader = Reader::open(&*self.inner.disk, segment)?;
-            for offset in offsets {
-                let record = reader.record(from, offset, None)?;
-                octets += record.payload.len();
-                if octets > octets_max && !records.is_empty() {
-                    return Ok(records);
-                }
-                records.push(record);
-                from += 1;
-            }
-        }
-        Ok(records)
+        let inner = &self.inner;
+        archive::read(&*inner.disk, || inner.shared.archive(), (from, to), octets_max)
+    }
+
+    /// Points of the log at which the chain's value is on disk: the index of the next entry, and the value before it.
+    pub(crate) fn anchors(&self) -> Vec<(u64, Chain)> {
+        self.inner.shared.archive().anchors()
     }
 
     /// Index of the first live entry, or the one that the next entry gets.

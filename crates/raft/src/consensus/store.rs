@@ -20,6 +20,7 @@ use super::wire::EntryForm;
 use super::{Entry, LogId, Types, Vote, log_id, term_of};
 use crate::chain::Chain;
 use crate::limits::{APPEND_BATCH_OCTETS_MAX, READ_OCTETS_MAX};
+use crate::wal::gaps::Gaps;
 use crate::wal::{LogMark, Record, Wal};
 
 /// What the replica knows that the log has to respect.
@@ -35,7 +36,11 @@ pub(crate) struct Basis {
 #[derive(Clone)]
 pub(crate) struct LogStore {
     wal: Wal,
+    gaps: Arc<Gaps>,
     basis: Arc<dyn Fn() -> Basis + Send + Sync>,
+    /// Tests make a node send another payload for this entry, or say that it has nothing (0).
+    #[cfg(test)]
+    pub(crate) lie: Arc<std::sync::atomic::AtomicU64>,
 }
 
 /// A log id as the write-ahead log has it.
@@ -72,8 +77,14 @@ fn unattended(what: &'static str) -> crate::wal::Done {
 }
 
 impl LogStore {
-    pub(crate) fn new(wal: Wal, basis: Arc<dyn Fn() -> Basis + Send + Sync>) -> Self {
-        Self { wal, basis }
+    pub(crate) fn new(wal: Wal, gaps: Arc<Gaps>, basis: Arc<dyn Fn() -> Basis + Send + Sync>) -> Self {
+        Self {
+            wal,
+            gaps,
+            basis,
+            #[cfg(test)]
+            lie: Arc::new(u64::MAX.into()),
+        }
     }
 
     /// The log itself.
@@ -81,9 +92,12 @@ impl LogStore {
         &self.wal
     }
 
-    /// Entries of the archive as peers exchange them.
+    /// Applied entries as peers exchange them: what comes after them may be another's tomorrow.
     pub(crate) fn archive_frames(&self, from: u64, to: u64, octets_max: usize) -> io::Result<Vec<BackfillFrame>> {
-        let records = self.wal.archive_read(from, to, octets_max)?;
+        let applied = (self.basis)().covered.map_or(0, |(index, _)| index + 1);
+        let records = self.gaps.archive_read(&self.wal, from, to.min(applied), octets_max)?;
+        #[cfg(test)]
+        let records = self.altered(records);
         if records.first().is_none_or(|record| record.index != from) {
             return Err(io::Error::from(io::ErrorKind::NotFound));
         }
@@ -99,6 +113,16 @@ impl LogStore {
                 BackfillFrame { index: form.index, frame: Bytes::from(form.encode_to_vec()) }
             })
             .collect())
+    }
+
+    #[cfg(test)]
+    fn altered(&self, mut records: Vec<Record>) -> Vec<Record> {
+        let lie = self.lie.load(std::sync::atomic::Ordering::Relaxed);
+        records.retain(|_| lie > 0);
+        for record in records.iter_mut().filter(|record| record.index == lie) {
+            record.payload = [&record.payload[..], b"!"].concat().into();
+        }
+        records
     }
 
     fn holds(&self, id: &LogId) -> io::Result<bool> {
@@ -230,6 +254,9 @@ impl RaftLogStorage<Types> for LogStore {
             tracing::warn!(from, to = upto.index(), "entries that a snapshot covers are not in this node's archive");
             self.wal.truncate_after(keep, unattended("truncate")).await;
             chain = basis.covered.filter(|(index, _)| *index == upto.index()).map(|(_, chain)| chain);
+            if let Some(chain) = chain {
+                self.gaps.record(&self.wal, from, upto.index() + 1, chain)?;
+            }
         }
         self.wal.purge(mark_of(&upto), chain, unattended("purge")).await;
         Ok(())

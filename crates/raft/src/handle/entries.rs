@@ -14,6 +14,7 @@ use crate::error::ReadError;
 use crate::fold::shared::Shared;
 use crate::limits::{ENTRY_CACHE_MAX, READ_OCTETS_MAX};
 use crate::view::AppliedEntry;
+use crate::wal::gaps::Gaps;
 use crate::wal::{Record, Wal};
 
 type Found<E> = Arc<AppliedEntry<E>>;
@@ -22,6 +23,7 @@ type Found<E> = Arc<AppliedEntry<E>>;
 pub(crate) struct Entries<F: Fold> {
     shared: Arc<Shared<F>>,
     wal: Wal,
+    gaps: Arc<Gaps>,
     /// Entries read one by one from disk; the oldest index leaves first.
     cache: Mutex<BTreeMap<u64, Found<F::Event>>>,
 }
@@ -31,8 +33,8 @@ fn storage(error: &dyn std::fmt::Display) -> ReadError {
 }
 
 impl<F: Fold> Entries<F> {
-    pub(crate) fn new(shared: Arc<Shared<F>>, wal: Wal) -> Self {
-        Self { shared, wal, cache: Mutex::default() }
+    pub(crate) fn new(shared: Arc<Shared<F>>, wal: Wal, gaps: Arc<Gaps>) -> Self {
+        Self { shared, wal, gaps, cache: Mutex::default() }
     }
 
     /// Index of the last entry applied.
@@ -43,6 +45,11 @@ impl<F: Fold> Entries<F> {
     /// Told when more was applied.
     pub(crate) fn watch(&self) -> tokio::sync::watch::Receiver<crate::member::Mark> {
         self.shared.applied()
+    }
+
+    /// Told when entries that were missing are here.
+    pub(crate) fn gaps_filled(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.gaps.changes()
     }
 
     /// At most `limit` applied entries from that index on; empty when nothing that far is applied. Blocks on the disk
@@ -59,7 +66,7 @@ impl<F: Fold> Entries<F> {
             return Ok(recent);
         }
         let to = applied.saturating_add(1).min(from.saturating_add(limit as u64));
-        let records = self.wal.archive_read(from, to, READ_OCTETS_MAX).map_err(|error| storage(&error))?;
+        let records = self.gaps.archive_read(&self.wal, from, to, READ_OCTETS_MAX).map_err(|error| storage(&error))?;
         if records.is_empty() {
             return Err(ReadError::TooOld { first: self.first_after_gap(from, applied)? });
         }
@@ -71,7 +78,7 @@ impl<F: Fold> Entries<F> {
         let (mut missing, mut held) = (from, self.wal.first_index().clamp(from + 1, applied.max(from) + 1));
         while held - missing > 1 {
             let middle = missing + (held - missing) / 2;
-            let probe = self.wal.archive_read(middle, middle + 1, 1).map_err(|error| storage(&error))?;
+            let probe = self.gaps.archive_read(&self.wal, middle, middle + 1, 1).map_err(|error| storage(&error))?;
             if probe.is_empty() { missing = middle } else { held = middle }
         }
         Ok(held)

@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::backfill::Backfill;
 use super::leadership::Follower;
 use super::propose::Packer;
 use super::snapshots::cut_when_due;
@@ -35,6 +36,7 @@ use crate::projection::worker::{Projection, Worker};
 use crate::projection::{ProjectionStore, Projector};
 use crate::snapshot::Snapshots;
 use crate::snapshot::content::Owner;
+use crate::wal::gaps::Gaps;
 use crate::wal::{Identity, LogMark, Wal, WalError, WalOptions};
 
 /// Entries of one append between peers; its octets are bounded elsewhere.
@@ -75,6 +77,7 @@ fn config(options: &LogOptions) -> Result<Config, OpenError> {
 /// What lies on disk.
 struct Stored<F: Fold> {
     wal: Wal,
+    gaps: Arc<Gaps>,
     snapshots: Arc<Snapshots>,
     replica: Replica<F>,
     committed_before: u64,
@@ -106,14 +109,21 @@ impl<F: Fold> Stored<F> {
         }
         let committed_before = recovered.committed.map_or(0, |committed| committed.index + 1);
         let replica = snapshot.unwrap_or_else(|| Replica::genesis(&options.cluster_id));
-        jump_to(&wal, &replica, committed_before).await?;
-        Ok(Self { wal, snapshots: Arc::new(snapshots), replica, committed_before })
+        let (disk, entropy) = (Arc::clone(&seams.disk), Arc::clone(&seams.entropy));
+        let gaps = Gaps::open(disk, entropy, &options.data.join("backfill"), identity)?;
+        jump_to(&wal, &gaps, &replica, committed_before).await?;
+        Ok(Self { wal, gaps: Arc::new(gaps), snapshots: Arc::new(snapshots), replica, committed_before })
     }
 }
 
 /// A crash between installing a snapshot and purging the log that it covers leaves a log that ends below the snapshot,
 /// or goes on differently: what was never committed is cut, and the log goes on after the snapshot.
-async fn jump_to<F: Fold>(wal: &Wal, replica: &Replica<F>, committed_before: u64) -> Result<(), io::Error> {
+async fn jump_to<F: Fold>(
+    wal: &Wal,
+    gaps: &Gaps,
+    replica: &Replica<F>,
+    committed_before: u64,
+) -> Result<(), io::Error> {
     let Some(last) = &replica.applied else { return Ok(()) };
     let mark = mark_of(last);
     let purged_beyond = wal.purged_mark().is_some_and(|purged| purged.index >= mark.index);
@@ -124,6 +134,8 @@ async fn jump_to<F: Fold>(wal: &Wal, replica: &Replica<F>, committed_before: u64
     let keep = committed_before.max(first).checked_sub(1).filter(|keep| *keep >= first);
     tracing::warn!(index = mark.index, "the log goes on after an installed snapshot");
     wal.truncate_after(keep, Box::new(drop)).await;
+    let from = wal.last_mark().map_or(0, |last| last.index + 1);
+    gaps.record(wal, from, mark.index + 1, replica.chain)?;
     let (sender, done) = tokio::sync::oneshot::channel();
     wal.purge(mark, Some(replica.chain), Box::new(move |result| drop(sender.send(result)))).await;
     done.await.unwrap_or_else(|_| Err(io::Error::other("the log has stopped")))
@@ -149,7 +161,7 @@ impl<F: Fold> Log<F> {
         let config = Arc::new(config(&options)?);
         let metrics = LogMetrics::register(&options.registry).map_err(|error| OpenError::Options(error.to_string()))?;
         let stored = Stored::open(&options, &seams, &*codec, &metrics).await?;
-        let Stored { wal, snapshots, replica, committed_before } = stored;
+        let Stored { wal, gaps, snapshots, replica, committed_before } = stored;
         let log_end = wal.last_mark().map_or(0, |last| last.index);
         let pins = Arc::new(Pins::default());
         let shared = Shared::new(replica, codec, seams.clone(), metrics, Arc::clone(&pins), &options, committed_before);
@@ -158,7 +170,7 @@ impl<F: Fold> Log<F> {
         let channels = Arc::new(Channels::new(Arc::clone(&seams.net), tls, pins));
         let store = {
             let shared = Arc::clone(&shared);
-            LogStore::new(wal.clone(), Arc::new(move || shared.basis()))
+            LogStore::new(wal.clone(), Arc::clone(&gaps), Arc::new(move || shared.basis()))
         };
         let network = PeerFactory {
             me: options.node_id,
@@ -171,8 +183,8 @@ impl<F: Fold> Log<F> {
         let raft = runtime::scope(Arc::clone(&seams.entropy), building)
             .await
             .map_err(|error| OpenError::Consensus(error.to_string()))?;
-        let entries = Arc::new(Entries::new(Arc::clone(&shared), wal));
-        let parts = Parts { node_id: options.node_id, raft, shared, store, entries, snapshots, channels };
+        let entries = Arc::new(Entries::new(Arc::clone(&shared), wal, Arc::clone(&gaps)));
+        let parts = Parts { node_id: options.node_id, raft, shared, store, gaps, entries, snapshots, channels };
         Ok(Self::start(parts, projector, projection, log_end))
     }
 
@@ -182,7 +194,7 @@ impl<F: Fold> Log<F> {
         projection: Box<dyn ProjectionStore>,
         log_end: u64,
     ) -> Self {
-        let Parts { node_id, raft, shared, store, entries, snapshots, channels } = parts;
+        let Parts { node_id, raft, shared, store, gaps, entries, snapshots, channels } = parts;
         let (cancel, stopped) = (CancellationToken::new(), CancellationToken::new());
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
         let follower = Follower {
@@ -198,6 +210,8 @@ impl<F: Fold> Log<F> {
         let (proposals, queue) = mpsc::channel(PROPOSALS_QUEUED_MAX);
         let packer = Packer::new(raft.clone(), Arc::clone(&shared), leadership.clone(), queue);
         tokio::spawn(packer.run(cancel.clone()));
+        let backfill = Backfill { me: node_id, shared: Arc::clone(&shared), channels: Arc::clone(&channels), gaps };
+        tokio::spawn(backfill.run(cancel.clone()));
         tokio::spawn(cut_when_due(raft.clone(), Arc::clone(&shared), cancel.clone()));
         let projection = Projection::new(projection);
         let worker = Worker {
@@ -234,6 +248,7 @@ struct Parts<F: Fold> {
     raft: Raft<Types, Machine<F>>,
     shared: Arc<Shared<F>>,
     store: LogStore,
+    gaps: Arc<Gaps>,
     entries: Arc<Entries<F>>,
     snapshots: Arc<Snapshots>,
     channels: Arc<Channels>,

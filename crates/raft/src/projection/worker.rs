@@ -49,9 +49,16 @@ impl<F: Fold> Worker<F> {
     /// Follows until cancelled.
     pub(crate) async fn run(self, cancel: CancellationToken) {
         let mut applied = self.entries.watch();
+        let mut gaps = self.entries.gaps_filled();
+        let mut filled = *gaps.borrow_and_update();
         let mut reached = self.start();
         loop {
             applied.borrow_and_update();
+            let now = *gaps.borrow_and_update();
+            if std::mem::replace(&mut filled, now) != now {
+                tracing::info!("entries that were missing are here: projecting from the start");
+                reached = self.wipe();
+            }
             match self.step(&mut reached) {
                 Ok(true) => {
                     if cancel.is_cancelled() {
@@ -76,6 +83,7 @@ impl<F: Fold> Worker<F> {
                 biased;
                 () = cancel.cancelled() => return,
                 changed = applied.changed() => if changed.is_err() { return },
+                changed = gaps.changed() => if changed.is_err() { return },
             }
         }
     }

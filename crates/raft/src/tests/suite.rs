@@ -23,6 +23,7 @@ use crate::fold::toy::{Toy, codec};
 use crate::metrics::LogMetrics;
 use crate::snapshot::Snapshots;
 use crate::snapshot::content::Owner;
+use crate::wal::gaps::Gaps;
 use crate::wal::{Identity, Wal, WalOptions};
 
 /// The suite's logs begin where it likes; ours begin at 0, as Raft's own initialisation makes them. What the suite
@@ -100,10 +101,12 @@ impl StoreBuilder<Types, Filled, Machine<Toy>, ()> for Builder {
         let snapshots = Snapshots::open(seams.disk.clone(), options.data.join("snapshots"), owner).map_err(storage)?;
         let metrics = LogMetrics::register(&options.registry).map_err(storage)?;
         let replica = Replica::genesis(&CLUSTER);
-        let shared = Shared::new(replica, codec(), seams, metrics, Arc::default(), &options, 0);
+        let shared = Shared::new(replica, codec(), seams.clone(), metrics, Arc::default(), &options, 0);
         let shared = Arc::new(shared);
         let basis = Arc::clone(&shared);
-        let store = LogStore::new(wal, Arc::new(move || basis.basis()));
+        let (disk, entropy) = (seams.disk.clone(), seams.entropy.clone());
+        let gaps = Gaps::open(disk, entropy, &options.data.join("backfill"), identity).map_err(storage)?;
+        let store = LogStore::new(wal, Arc::new(gaps), Arc::new(move || basis.basis()));
         Ok(((), Filled(store), Machine { shared, snapshots: Arc::new(snapshots) }))
     }
 }

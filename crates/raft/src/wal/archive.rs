@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use certwright_seams::disk::{Disk, File, Open};
 
@@ -14,6 +14,7 @@ use super::Record;
 use super::frame::{self, Frame, HEAD_OCTETS, Seal};
 use super::live::Location;
 use super::segment::Segment;
+use crate::chain::Chain;
 use crate::limits;
 
 /// A segment, for those who decide on retention.
@@ -142,6 +143,18 @@ impl Archive {
         self.members.first().map_or(0, |member| member.segment.header.start.next_index)
     }
 
+    /// Where segments begin whose beginning was never superseded, as far as the chain is known there.
+    pub(super) fn anchors(&self) -> Vec<(u64, Chain)> {
+        let mut low = u64::MAX;
+        let mut anchors = Vec::new();
+        for member in self.members.iter().rev() {
+            low = low.min(member.low);
+            let start = member.segment.header.start;
+            anchors.extend(start.chain.filter(|_| start.next_index <= low).map(|chain| (start.next_index, chain)));
+        }
+        anchors
+    }
+
     pub(super) fn infos(&self) -> Vec<SegmentInfo> {
         let info = |member: &Member| SegmentInfo {
             path: member.segment.path.clone(),
@@ -151,6 +164,40 @@ impl Archive {
         };
         self.members.iter().map(info).collect()
     }
+}
+
+/// The entries from `from` up to `to` (exclusive), as many as fit `octets_max` but at least one; none when the first is
+/// not there. Blocks on the disk, but never while it holds the archive.
+pub(super) fn read<'a>(
+    disk: &dyn Disk,
+    archive: impl Fn() -> MutexGuard<'a, Archive>,
+    (mut from, to): (u64, u64),
+    octets_max: usize,
+) -> io::Result<Vec<Record>> {
+    let (mut records, mut octets) = (Vec::new(), 0);
+    while from < to && octets < octets_max {
+        let lookup = archive().look_up(from, to);
+        let (segment, offsets) = match lookup {
+            Lookup::Held(segment, offsets) => (segment, offsets),
+            Lookup::NotLoaded(segment) => {
+                let index = segment.build_index(disk)?;
+                archive().loaded(segment.header.first_sequence, index);
+                continue;
+            }
+            Lookup::Absent => break,
+        };
+        let reader = Reader::open(disk, segment)?;
+        for offset in offsets {
+            let record = reader.record(from, offset, None)?;
+            octets += record.payload.len();
+            if octets > octets_max && !records.is_empty() {
+                return Ok(records);
+            }
+            records.push(record);
+            from += 1;
+        }
+    }
+    Ok(records)
 }
 
 impl Segment {

@@ -13,7 +13,9 @@ mod archives;
 mod crashes;
 mod damage;
 mod faults;
+mod gaps;
 mod golden;
+mod kills;
 mod model;
 mod restarts;
 

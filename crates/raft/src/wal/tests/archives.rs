@@ -102,10 +102,10 @@ async fn few_indexes_stay_in_memory() {
     append(&wal, &records(0, count, 1, 4000)).await;
     assert!(rig.segments().len() > limits::WAL_INDEXES_KEPT + 1);
     done(|done| wal.purge(mark(count - 1, 1), None, done)).await.unwrap();
-    assert!(matches!(wal.inner.shared.archive().look_up(0, 1), Lookup::NotLoaded(_)), "forgotten");
+    assert!(matches!(wal.inner.shared.archive().look_up(0, 1), archive::Lookup::NotLoaded(_)), "forgotten");
     assert_eq!(wal.archive_read(0, count, usize::MAX).unwrap().len() as u64, count);
     let not_loaded = (0..count)
-        .filter(|index| matches!(wal.inner.shared.archive().look_up(*index, index + 1), Lookup::NotLoaded(_)));
+        .filter(|index| matches!(wal.inner.shared.archive().look_up(*index, index + 1), archive::Lookup::NotLoaded(_)));
     assert!(not_loaded.count() >= 15);
 }
 
