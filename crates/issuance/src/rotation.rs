@@ -75,13 +75,15 @@ async fn round(session: &Session) -> Option<()> {
         let mut failed = false;
         for step in steps {
             match take(session, &step).await {
-                Ok(()) => tracing::info!(?step, "the data key is replaced"),
+                Ok(()) => {
+                    tracing::info!(?step, "the data key is replaced");
+                    fault::point(Point::AfterRotation);
+                }
                 Err(obstacle) => {
                     failed = true;
                     tracing::warn!(?step, "the data key is not replaced yet: {obstacle}");
                 }
             }
-            fault::point(Point::AfterRotation);
         }
         if failed {
             return None;
