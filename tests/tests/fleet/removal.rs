@@ -47,7 +47,11 @@ fn a_data_key_is_replaced_though_the_leader_dies_at_every_step() {
         fleet.restart_with(&dead, &[("CERTWRIGHT_FAULT", "after_rotation")]);
     }
     back(&fleet);
-    let events = fleet.events();
+    // Whoever answers may be behind still.
+    let events = eventually("the last step is told", Duration::from_secs(30), || {
+        let events = fleet.events();
+        events.iter().any(|event| event["type"] == "DataKeyRetired").then_some(events)
+    });
     let steps = steps(&events);
     assert_eq!(steps["DataKeyRotated"], 1, "{steps:?}");
     assert_eq!(steps["AuthorityKeyResealed"], authorities, "{steps:?}");
