@@ -116,7 +116,7 @@ fn update_and_delete_heed_the_etag() {
     let current = given(estate()).state.certificates.get(&name("web")).unwrap().etag().0;
     assert_eq!(current, format!("{WEB}-0.2"));
     let delete = |etag: &str| Command::DeleteCertificate { name: name("web"), etag: Etag(etag.to_owned()) };
-    for stale in ["7-0.1", "7-0.3", "8-0.2", "x"] {
+    for stale in ["8-0.1", "8-0.3", "9-0.2", "x"] {
         given(estate()).when(update(stale, wanted.clone())).then_rejected(Reason::EtagMismatch);
         given(estate()).when(delete(stale)).then_rejected(Reason::EtagMismatch);
     }

@@ -50,10 +50,10 @@ fn create_needs_an_issuing_authority() {
 #[test]
 fn update_heeds_etag_and_equality() {
     let updated = (issuer("demo").stream(), Event::IssuerUpdated { spec: shorter() });
-    given(estate()).when(update("5-0.1", shorter())).then([updated.clone()]);
+    given(estate()).when(update("6-0.1", shorter())).then([updated.clone()]);
     given(estate()).when(update("", shorter())).then([updated]);
     given(estate()).when(update("", issuer_spec("root"))).then_unchanged();
-    given(estate()).when(update("5-0.2", shorter())).then_rejected(Reason::EtagMismatch);
+    given(estate()).when(update("6-0.2", shorter())).then_rejected(Reason::EtagMismatch);
     let nobody = Command::UpdateIssuer { name: issuer("nobody"), etag: Etag::default(), spec: shorter() };
     given(estate()).when(nobody).then_rejected(Reason::NotFound);
 }
@@ -64,6 +64,6 @@ fn delete_is_refused_while_certificates_name_it() {
     assert!(rejection.message.contains("default/web"), "{rejection}");
     let mut world = given(estate());
     world.must(&Command::DeleteCertificate { name: name("web"), etag: Etag::default() });
-    let world = world.when(delete("5-0.1")).then([(issuer("demo").stream(), Event::IssuerDeleted)]);
+    let world = world.when(delete("6-0.1")).then([(issuer("demo").stream(), Event::IssuerDeleted)]);
     world.when(delete("")).then_rejected(Reason::NotFound);
 }
