@@ -51,7 +51,7 @@ pub(super) struct Running {
 /// A node: its key, data and port outlive its process.
 pub(super) struct Node {
     pub(super) member: Member,
-    identity: Arc<CertifiedKey>,
+    pub(super) identity: Arc<CertifiedKey>,
     data: TempDir,
     running: Option<Running>,
     pub(super) snapshot_every_octets: u64,

@@ -5,23 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_seams::Seams;
-use futures_util::StreamExt;
+use certwright_seams::net::BoxStream;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::cluster::{CLUSTER, Cluster, Node, PATIENCE, eventually, identity};
 use crate::Member;
-use crate::consensus::record::VoteForm;
-use crate::consensus::wire::AppendForm;
-use crate::peer::client::envelope;
 use crate::peer::pins::Pins;
 use crate::peer::tls::PeerTls;
 
-/// Dials node 1 as that identity and says whether a request can be sent and answered.
-async fn dial(target: &Member, cluster: [u8; 16], key: Arc<CertifiedKey>) -> io::Result<()> {
+/// Dials a node as that identity and begins to speak.
+async fn connect(target: &Member, cluster: [u8; 16], key: Arc<CertifiedKey>) -> io::Result<TlsStream<BoxStream>> {
     let seams = Seams::system();
     let pins = Arc::new(Pins::default());
     pins.trust(vec![target.clone()]);
@@ -30,6 +28,12 @@ async fn dial(target: &Member, cluster: [u8; 16], key: Arc<CertifiedKey>) -> io:
     let stream = seams.net.connect(&target.address).await?;
     let mut stream = connector.connect(ServerName::try_from("peer.test").unwrap(), stream).await?;
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+    Ok(stream)
+}
+
+/// Says whether that identity can send a request and is answered.
+async fn dial(target: &Member, cluster: [u8; 16], key: Arc<CertifiedKey>) -> io::Result<()> {
+    let mut stream = connect(target, cluster, key).await?;
     // In TLS 1.3 the server's refusal arrives after the client has finished.
     let mut octet = [0];
     match stream.read(&mut octet).await? {
@@ -86,17 +90,16 @@ async fn one_removal_ends_open_connections() {
     let leader = cluster.leader().await;
     let other = cluster.nodes.iter().find(|node| node.member.node_id != leader.status().node_id).unwrap();
     other.log().ask(leader.status().node_id).await.expect("a member is heard");
-    // A stream that is open in the moment of the removal, as commands are forwarded on one.
-    let mut client = other.log().unbounded_client(leader.status().node_id);
-    let vote = VoteForm { term: 0, node_id: other.member.node_id, committed: false };
-    let append = AppendForm { vote: Some(vote), ..AppendForm::default() };
-    let requests = futures_util::stream::once(async move { envelope(&append) });
-    let requests = requests.chain(futures_util::stream::pending());
-    let mut answers = client.stream_append(requests).await.unwrap().into_inner();
-    assert!(answers.message().await.is_ok(), "it is open");
+    // A connection on which nothing is asked any more, as streams are that were opened before.
+    let target = cluster.nodes.iter().find(|node| node.member.node_id == leader.status().node_id).unwrap();
+    let mut idle = connect(&target.member, CLUSTER, other.identity.clone()).await.unwrap();
+    let mut octets = [0; 256];
+    assert!(idle.read(&mut octets).await.unwrap() > 0, "it is open");
     leader.remove(other.member.node_id).await.unwrap();
-    let ended = timeout(Duration::from_secs(5), async { while let Ok(Some(_)) = answers.message().await {} });
-    ended.await.expect("an open stream ends with the removal");
+    // Sooner than a ping that nobody answers would end it.
+    let ended =
+        timeout(Duration::from_secs(2), async { while !matches!(idle.read(&mut octets).await, Ok(0) | Err(_)) {} });
+    ended.await.expect("an open connection ends with the removal");
     eventually("refusal", async || other.log().ask(leader.status().node_id).await.err()).await;
     assert!(other.log().ask(leader.status().node_id).await.is_err(), "for good");
 }
