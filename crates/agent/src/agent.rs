@@ -141,7 +141,7 @@ impl Agent {
         let store = Arc::new(compute(&*seams.exec, "files", move || Store::open(disk, &root)).await?);
         let trust = trust::open(&options, &seams, store.clone()).await?;
         let worker = Worker::new(&options, seams.clone(), store.clone(), trust);
-        let identity = IdentityKeeper::new(connector.identity().clone(), context, options.context_path.clone());
+        let identity = IdentityKeeper::new(&connector, context, &options, store.clone());
         let mut agent = Self {
             options,
             store,
@@ -249,7 +249,9 @@ impl Agent {
             self.heartbeat_at = now.monotonic + HEARTBEAT_INTERVAL;
             self.outbox.heartbeat(now.wall);
         }
-        if let Some(message) = self.identity.due(now) {
+        if self.identity.is_due(now)
+            && let Some(message) = self.identity.request(&self.seams).await
+        {
             self.outbox.identity(message);
         }
     }

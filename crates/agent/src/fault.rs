@@ -1,4 +1,4 @@
-//! The named steps of a delivery, and the hook by which a test stops the process at any one of them.
+//! The named steps of deliveries and of the agent's own renewal, and the hook by which a test stops the process at any one of them.
 //!
 //! It refuses to act by itself: without a hook, reaching a step does nothing.
 
@@ -6,29 +6,32 @@ use std::fmt;
 use std::sync::Arc;
 
 macro_rules! steps {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
-        /// A moment in the life of a delivery after which the process may die; every one has a test.
+    ($($list:ident, $list_doc:literal: { $($(#[$doc:meta])* $variant:ident = $name:literal;)* })*) => {
+        /// A moment after which the process may die; every one has a test.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-        pub enum WriteStep { $($(#[$doc])* $variant,)* }
+        pub enum WriteStep { $($($(#[$doc])* $variant,)*)* }
 
         impl WriteStep {
-            /// Every step, in the order in which a delivery passes them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            $(
+                #[doc = $list_doc]
+                pub const $list: &'static [Self] = &[$(Self::$variant,)*];
+            )*
 
             /// Its name, as `CERTWRIGHT_STOP_AT` takes it.
             pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
+                match self { $($(Self::$variant => $name,)*)* }
             }
 
             /// The step with this name.
             pub fn from_name(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|step| step.name() == name)
+                [$(Self::$list),*].into_iter().flatten().copied().find(|step| step.name() == name)
             }
         }
     };
 }
 
 steps! {
+DELIVERY, "Every step of a delivery, in the order in which it passes them.": {
     /// The private key exists in memory only.
     KeyMade = "key-made";
     /// The private key is durable in the state directory; the CSR has not been sent.
@@ -71,6 +74,18 @@ steps! {
     Pruned = "pruned";
     /// The state directory remembers the installation.
     Recorded = "recorded";
+}
+
+IDENTITY, "Every step of a renewal of the agent's own identity, in the order in which it passes them.": {
+    /// The key of the next identity is durable; nothing was asked for.
+    IdentityKeyStored = "identity-key-stored";
+    /// The servers answered; nothing of the answer is on disk.
+    IdentityAnswered = "identity-answered";
+    /// The context holds the new identity.
+    IdentityStored = "identity-stored";
+    /// The new identity is in use, and its key nowhere else.
+    IdentityAdopted = "identity-adopted";
+}
 }
 
 impl fmt::Display for WriteStep {
@@ -120,7 +135,7 @@ mod tests {
 
     #[test]
     fn steps_have_distinct_names_that_parse_back() {
-        for &step in WriteStep::ALL {
+        for &step in [WriteStep::DELIVERY, WriteStep::IDENTITY].into_iter().flatten() {
             assert_eq!(WriteStep::from_name(step.name()), Some(step));
         }
         assert_eq!(WriteStep::from_name("nothing"), None);

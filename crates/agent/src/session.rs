@@ -66,6 +66,8 @@ impl Greeting {
 enum Ended {
     /// The server asked to go elsewhere.
     Draining,
+    /// The agent has another identity, under which it comes back.
+    Renewed,
     /// It broke, or the server closed it.
     Lost(String),
     /// The agent no longer listens.
@@ -89,6 +91,7 @@ pub async fn keep(connector: Connector, greeting: Greeting, events: mpsc::Sender
             Ended::Draining if connector.servers().len() > 1 => {
                 tracing::info!("the server is going away; connecting to another one");
             }
+            Ended::Renewed => tracing::info!("connecting again with the new identity"),
             Ended::Lost(cause) => {
                 let wait = backoff.next(&*seams.entropy);
                 tracing::warn!(%cause, wait_ms = wait.as_millis() as u64, "no session");
@@ -115,6 +118,7 @@ async fn once(
     events: &mpsc::Sender<SessionEvent>,
     avoid: &mut Option<String>,
 ) -> Ended {
+    let mut identity = connector.identity().changes();
     let connected = tokio::select! {
         biased;
         () = events.closed() => return Ended::Stopped,
@@ -139,18 +143,24 @@ async fn once(
     if events.send(SessionEvent::Up { server: server.clone(), sender }).await.is_err() {
         return Ended::Stopped;
     }
-    let ended = read(stream, &server, events).await;
+    let ended = read(stream, &server, events, &mut identity).await;
     if events.send(SessionEvent::Down).await.is_err() {
         return Ended::Stopped;
     }
     ended
 }
 
-async fn read(mut stream: tonic::Streaming<ServerMessage>, server: &str, events: &mpsc::Sender<SessionEvent>) -> Ended {
+async fn read(
+    mut stream: tonic::Streaming<ServerMessage>,
+    server: &str,
+    events: &mpsc::Sender<SessionEvent>,
+    identity: &mut watch::Receiver<()>,
+) -> Ended {
     loop {
         let message = tokio::select! {
             biased;
             () = events.closed() => return Ended::Stopped,
+            Ok(()) = identity.changed() => return Ended::Renewed,
             message = stream.message() => message,
         };
         match message {

@@ -6,6 +6,7 @@
 //! STATE/lock                              held while an agent runs
 //! STATE/resume.json                       where to go on, and the sum of the assignments it belongs to
 //! STATE/trust-bundle                      the roots that servers announced
+//! STATE/identity.key                      private key of the agent's next identity, PKCS#8 DER, 0600
 //! STATE/instances/ID/assignment           the newest assignment, as it came
 //! STATE/instances/ID/facts.json           what each target holds
 //! STATE/instances/ID/7.key                private key of generation 7, PKCS#8 DER, 0600
@@ -154,7 +155,11 @@ impl Store {
 
     /// The private key of a generation, PKCS#8 DER.
     pub fn load_key(&self, instance: InstanceId, generation: u64) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        match self.disk.read(&self.path(instance, &format!("{generation}.key")), KEY_OCTETS_MAX) {
+        self.read_key(&self.path(instance, &format!("{generation}.key")))
+    }
+
+    fn read_key(&self, path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        match self.disk.read(path, KEY_OCTETS_MAX) {
             Ok(octets) => Ok(Some(Zeroizing::new(octets))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -179,6 +184,21 @@ impl Store {
         let resume = Resume { token: token.to_string(), sum, boot: self.boot() };
         let octets = serde_json::to_vec(&resume).map_err(io::Error::other)?;
         self.disk.write_atomic(&self.root.join("resume.json"), &octets, 0o600)
+    }
+
+    /// Makes the key of the next identity durable. Only then may it be asked for.
+    pub fn save_identity_key(&self, pkcs8: &[u8]) -> io::Result<()> {
+        self.disk.write_atomic(&self.root.join("identity.key"), pkcs8, 0o600)
+    }
+
+    /// The key of the next identity, PKCS#8 DER.
+    pub fn load_identity_key(&self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        self.read_key(&self.root.join("identity.key"))
+    }
+
+    /// The identity has its key; this copy is not needed.
+    pub fn remove_identity_key(&self) -> io::Result<()> {
+        self.remove(&self.root.join("identity.key"))
     }
 
     /// Makes announced roots durable. Only then may they be trusted.

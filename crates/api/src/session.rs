@@ -81,7 +81,7 @@ async fn admit(doors: &Doors, agent: &AgentName, caller: &Caller) -> Result<Uid,
 
 fn registered(doors: &Doors, agent: &AgentName, key: Option<[u8; 32]>) -> Result<Uid, Rejection> {
     doors.log.read(|view| {
-        let proved = view.state.agents.get(agent).filter(|known| key == Some(known.spki_hash));
+        let proved = view.state.agents.get(agent).filter(|known| key.is_some_and(|key| known.is_known_by(key)));
         proved.map(|known| known.uid).ok_or_else(|| removed(agent))
     })
 }

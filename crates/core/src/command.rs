@@ -113,6 +113,8 @@ pub enum Command {
     },
     RecordAgentIdentity {
         agent: AgentName,
+        /// SHA-256 of the key that the caller proved to hold: who has but the key before gets no other key in.
+        proved: Option<[u8; 32]>,
         identity: Identity,
     },
     RecordNodeIdentity {

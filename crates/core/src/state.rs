@@ -135,6 +135,8 @@ pub struct Agent {
     pub registered_at: Timestamp,
     /// SHA-256 of the SubjectPublicKeyInfo it may use.
     pub spki_hash: [u8; 32],
+    /// The same of the identity before, which it still has when the answer with the newest was lost.
+    pub previous_spki_hash: Option<[u8; 32]>,
     /// Its newest identity.
     pub identity: Option<IdentityState>,
 }

@@ -198,7 +198,7 @@ pub(crate) async fn record(
     identity: Identity,
 ) -> Result<Outcome, Rejection> {
     let command = match actor {
-        Actor::Agent(agent) => Command::RecordAgentIdentity { agent: agent.clone(), identity },
+        Actor::Agent(agent) => Command::RecordAgentIdentity { agent: agent.clone(), proved: call.key, identity },
         Actor::Administrator(name) => Command::RecordAdministratorIdentity { name: name.clone(), identity },
         Actor::Node(node_id) => Command::RecordNodeIdentity { node_id: *node_id, identity },
         Actor::System | Actor::Anonymous => {

@@ -258,7 +258,7 @@ pub(crate) use child_span;
 /// outlives both. Asked when a call arrives, and again under the very state in which it is decided.
 pub(crate) fn prove(state: &State, actor: &Actor, key: Option<[u8; 32]>) -> Result<(), Rejection> {
     let Actor::Agent(name) = actor else { return Ok(()) };
-    let known = key.is_some() && key == state.agents.get(name).map(|agent| agent.spki_hash);
+    let known = state.agents.get(name).zip(key).is_some_and(|(agent, key)| agent.is_known_by(key));
     let message = || format!("no agent {name} with this key is registered; it was removed, or joined again elsewhere");
     if known { Ok(()) } else { Err(Rejection::new(Reason::Unauthenticated, message())) }
 }

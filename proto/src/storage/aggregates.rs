@@ -149,6 +149,7 @@ impl From<&Agent> for v1::AgentRecord {
             registered_at_millis: agent.registered_at.millis(),
             spki_hash: octets(&agent.spki_hash),
             identity: agent.identity.as_ref().map(Into::into),
+            previous_spki_hash: agent.previous_spki_hash.as_ref().map(|hash| octets(hash)).unwrap_or_default(),
         }
     }
 }
@@ -165,6 +166,10 @@ impl TryFrom<v1::AgentRecord> for Agent {
             registered_at: moment(agent.registered_at_millis),
             spki_hash: fixed("key hash", &agent.spki_hash)?,
             identity: agent.identity.map(IdentityState::try_from).transpose()?,
+            previous_spki_hash: match &*agent.previous_spki_hash {
+                [] => None,
+                hash => Some(fixed("key hash", hash)?),
+            },
         })
     }
 }

@@ -1,24 +1,29 @@
 //! The agent's own context: its servers as they name themselves, and its identity, renewed over the session when half of its life is over, taken into use without a restart.
 //!
-//! It refuses an identity that is not for its key or names another, and to ask again and again. The key stays the same:
-//! servers know an agent by its newest key, and a reply lost after a new key was committed would lock the agent out.
+//! It refuses an identity that is not for its key or names another, and to ask again and again. Every identity has a new
+//! key, durable before it is asked for: servers may commit it and the answer be lost, then the same key is asked for again,
+//! under the old one, which they take until then.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use certwright_core::spec::{KeyAlgorithm, KeyEncoding};
 use certwright_core::time::Timestamp;
 use certwright_core::x509::inspect::inspect;
 use certwright_core::x509::{Names, pem};
-use certwright_custody::{CustodyError, LeafKey};
+use certwright_custody::LeafKey;
 use certwright_proto::agent::v1::{IdentityIssued, IdentityRenewal};
 use certwright_seams::Seams;
 use certwright_seams::exec::compute;
 use zeroize::Zeroizing;
 
-use crate::connect::IdentitySource;
+use super::AgentOptions;
+use crate::connect::{Connector, IdentitySource};
 use crate::context::Context;
+use crate::fault::{Fault, WriteStep};
 use crate::plan::Now;
+use crate::store::Store;
 
 /// Between two attempts; also what a lost answer costs.
 const ATTEMPT_INTERVAL: Duration = Duration::from_secs(60);
@@ -31,6 +36,10 @@ pub(super) struct IdentityKeeper {
     source: Arc<IdentitySource>,
     context: Context,
     path: PathBuf,
+    store: Arc<Store>,
+    fault: Fault,
+    /// The key of the next identity, durable, once it was needed.
+    next: Option<LeafKey>,
     /// Whether a certificate was asked for in this session.
     pending: bool,
     not_before_next: Duration,
@@ -40,11 +49,14 @@ pub(super) struct IdentityKeeper {
 }
 
 impl IdentityKeeper {
-    pub(super) fn new(source: Arc<IdentitySource>, context: Context, path: PathBuf) -> Self {
+    pub(super) fn new(connector: &Connector, context: Context, options: &AgentOptions, store: Arc<Store>) -> Self {
         Self {
-            source,
+            source: connector.identity().clone(),
             context,
-            path,
+            path: options.context_path.clone(),
+            store,
+            fault: options.fault.clone(),
+            next: None,
             pending: false,
             not_before_next: Duration::ZERO,
             offset_millis: 0,
@@ -76,31 +88,47 @@ impl IdentityKeeper {
         self.pending = false;
     }
 
-    /// The request for a new identity, when it is time.
-    pub(super) fn due(&mut self, now: Now) -> Option<IdentityRenewal> {
-        let (not_before, not_after) = self.source.dates()?;
+    /// Whether it is time to ask for a new identity; says so once an interval.
+    pub(super) fn is_due(&mut self, now: Now) -> bool {
+        let Some((not_before, not_after)) = self.source.dates() else { return false };
         let half = not_before.plus(not_after.since(not_before) / 2);
         let servers_now = now.wall.millis().saturating_add_signed(self.offset_millis);
         if servers_now < half.millis() || now.monotonic < self.not_before_next {
-            return None;
+            return false;
         }
         self.not_before_next = now.monotonic + ATTEMPT_INTERVAL.min(not_after.since(not_before) / 8);
-        match self.request() {
-            Ok(csr) => Some(IdentityRenewal { csr: csr.into() }),
-            Err(error) => {
-                tracing::error!(%error, "no request for a new identity could be made");
+        true
+    }
+
+    /// The request for a new identity.
+    pub(super) async fn request(&mut self, seams: &Seams) -> Option<IdentityRenewal> {
+        match self.make_request(seams).await {
+            Ok(csr) => {
+                self.pending = true;
+                Some(IdentityRenewal { csr: csr.into() })
+            }
+            Err(cause) => {
+                tracing::error!(cause, "no request for a new identity could be made");
                 None
             }
         }
     }
 
-    fn request(&mut self) -> Result<Vec<u8>, CustodyError> {
+    async fn make_request(&mut self, seams: &Seams) -> Result<Vec<u8>, String> {
         let name = self.context.actor.to_string();
         let name = name.split_once('/').map_or(name.as_str(), |(_, name)| name).to_string();
-        let key = LeafKey::from_pem(&self.context.key_pem)?;
-        let csr = key.request(&Names { common_name: Some(name), ..Names::default() })?;
-        self.pending = true;
-        Ok(csr)
+        let key = match self.next.take() {
+            Some(key) => key,
+            None => {
+                let present = LeafKey::from_pem(&self.context.key_pem).map_err(|error| error.to_string())?;
+                let (store, present) = (self.store.clone(), present.spki_hash());
+                let key = compute(&*seams.exec, "keys", move || next_key(&store, present)).await?;
+                self.fault.at(WriteStep::IdentityKeyStored);
+                key
+            }
+        };
+        let key = self.next.insert(key);
+        key.request(&Names { common_name: Some(name), ..Names::default() }).map_err(|error| error.to_string())
     }
 
     /// The servers answered.
@@ -112,6 +140,7 @@ impl IdentityKeeper {
             tracing::error!(reason = issued.reason, message = issued.message, "no new identity");
             return;
         }
+        self.fault.at(WriteStep::IdentityAnswered);
         match self.adopt(&issued, now, seams).await {
             Ok(not_after) => tracing::info!(%not_after, "identity renewed"),
             Err(cause) => tracing::error!(cause, "the new identity cannot be used; the old one stays"),
@@ -120,7 +149,7 @@ impl IdentityKeeper {
 
     async fn adopt(&mut self, issued: &IdentityIssued, now: Now, seams: &Seams) -> Result<Timestamp, String> {
         let certificate = inspect(&issued.certificate).map_err(|rejection| rejection.to_string())?;
-        let key = LeafKey::from_pem(&self.context.key_pem).map_err(|error| error.to_string())?;
+        let key = self.next.as_ref().ok_or("it was not asked for")?;
         if certificate.spki_hash != key.spki_hash() {
             return Err("it is not for our key".to_string());
         }
@@ -137,12 +166,18 @@ impl IdentityKeeper {
             servers: self.context.servers.clone(),
             ca_pem: self.context.ca_pem.clone(),
             certificate_pem: std::iter::once(pem::certificate(&issued.certificate)).chain(intermediates).collect(),
-            key_pem: self.context.key_pem.clone(),
+            key_pem: key.to_pem(KeyEncoding::Pkcs8).map_err(|error| error.to_string())?,
         };
         // Durable before it is used: a restart must not fall back to one that is about to end.
         self.save(&next, seams).await?;
+        self.fault.at(WriteStep::IdentityStored);
         self.source.replace(&next)?;
-        self.context = next;
+        (self.context, self.next) = (next, None);
+        let store = self.store.clone();
+        if let Err(error) = compute(&*seams.exec, "files", move || store.remove_identity_key()).await {
+            tracing::warn!(%error, "the copy of the identity's key could not be removed");
+        }
+        self.fault.at(WriteStep::IdentityAdopted);
         self.not_before_next = now.monotonic;
         Ok(certificate.not_after)
     }
@@ -172,4 +207,24 @@ impl IdentityKeeper {
             .await
             .map_err(|error| format!("{}: {error}", self.path.display()))
     }
+}
+
+/// The key of the next identity: the one that may have been asked for before, or a new one.
+fn next_key(store: &Store, present: [u8; 32]) -> Result<LeafKey, String> {
+    let stored = store.load_identity_key().map_err(|error| format!("state directory: {error}"))?;
+    let stored = stored.and_then(|der| match LeafKey::from_der(&der) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            tracing::warn!(%error, "the key of the next identity is unusable; another one is made");
+            None
+        }
+    });
+    // One that is in use already was left by a crash right after it came into use.
+    if let Some(key) = stored.filter(|key| key.spki_hash() != present) {
+        return Ok(key);
+    }
+    let key = LeafKey::generate(KeyAlgorithm::EcdsaP256).map_err(|error| error.to_string())?;
+    let pkcs8 = key.to_pkcs8().map_err(|error| error.to_string())?;
+    store.save_identity_key(&pkcs8).map_err(|error| format!("state directory: {error}"))?;
+    Ok(key)
 }

@@ -9,6 +9,7 @@ use certwright_core::time::Timestamp;
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 
 use crate::context::Context;
 
@@ -16,6 +17,7 @@ use crate::context::Context;
 #[derive(Debug, Default)]
 pub struct IdentitySource {
     current: ArcSwapOption<Held>,
+    changes: watch::Sender<()>,
 }
 
 /// An identity with its dates.
@@ -47,7 +49,13 @@ impl IdentitySource {
         let key = CertifiedKey::from_der(chain, context.key()?, &provider)
             .map_err(|error| format!("certificate and key do not make an identity: {error}"))?;
         self.current.store(Some(Arc::new(Held { key: Arc::new(key), not_before, not_after })));
+        self.changes.send_replace(());
         Ok(())
+    }
+
+    /// Changes when another identity is presented from then on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Start and end of the identity's life; `None` when there is none.

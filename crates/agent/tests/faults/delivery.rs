@@ -171,9 +171,10 @@ async fn an_older_generation_is_refused() {
     assert_eq!(rig.live_serial(), Some(serial.clone()));
     agent.stop().await;
     // Also after a restart.
+    rig.estate.state().reports.clear();
     let agent = rig.agent().await;
     rig.estate.change(|state| state.instances.get_mut(INSTANCE).unwrap().revision += 1);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    rig.reported(1, "", "received", "OLDER_GENERATION").await;
     assert_eq!(rig.live_serial(), Some(serial));
     agent.stop().await;
 }

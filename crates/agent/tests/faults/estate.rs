@@ -57,6 +57,10 @@ pub struct State {
     pub deaf: bool,
     pub assignments_sent: usize,
     pub identity_serials: Vec<String>,
+    /// The agent's present key and the one before it; once set, no other opens a session or renews.
+    pub keys: Option<Keys>,
+    /// Which key each session was opened with.
+    pub session_keys: Vec<Option<[u8; 32]>>,
     /// What the servers call themselves.
     pub servers: Vec<String>,
     /// The roots that are announced: names and DER.
@@ -70,6 +74,17 @@ pub struct Estate {
     state: Mutex<State>,
     version: watch::Sender<u64>,
 }
+
+/// SHA-256 of the keys that an agent is known by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keys {
+    pub present: [u8; 32],
+    pub previous: Option<[u8; 32]>,
+}
+
+/// The key that a connection proved.
+#[derive(Clone, Copy)]
+struct Proved(Option<[u8; 32]>);
 
 /// One listening server of the estate; dropping it takes it away.
 pub struct Server {
@@ -232,8 +247,11 @@ async fn bind(address: SocketAddr) -> TcpListener {
 struct Conn(TlsStream<TcpStream>);
 
 impl tonic::transport::server::Connected for Conn {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
+    type ConnectInfo = Proved;
+    fn connect_info(&self) -> Proved {
+        let chain = self.0.get_ref().1.peer_certificates();
+        Proved(chain.map(|chain| certwright_core::x509::inspect::inspect(&chain[0]).unwrap().spki_hash))
+    }
 }
 
 impl AsyncRead for Conn {
@@ -307,8 +325,15 @@ impl AgentService for Door {
         &self,
         request: Request<Streaming<wire::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let key = request.extensions().get::<Proved>().and_then(|proved| proved.0);
+        if let Some(keys) = self.estate.state().keys
+            && key != Some(keys.present)
+            && key != keys.previous
+        {
+            return Err(Status::unauthenticated("no agent with this key is registered"));
+        }
         let (out, outgoing) = mpsc::channel(64);
-        let session = Session { estate: self.estate.clone(), out, id: self.id };
+        let session = Session { estate: self.estate.clone(), out, id: self.id, key };
         let (draining, stop) = (self.draining.clone(), self.stop.clone());
         tokio::spawn(async move {
             let out = session.out.clone();
@@ -317,7 +342,7 @@ impl AgentService for Door {
                 () = stop.cancelled() => {}
                 () = draining.cancelled() => {
                     say(&out, Down::Draining(wire::Draining {})).await;
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    out.closed().await;
                 }
                 _ = session.run(request.into_inner()) => {}
             }
@@ -330,6 +355,7 @@ struct Session {
     estate: Arc<Estate>,
     out: Out,
     id: u64,
+    key: Option<[u8; 32]>,
 }
 
 impl Session {
@@ -338,6 +364,7 @@ impl Session {
         let resume: Option<u64> = hello.resume.as_ref().and_then(|token| token.value.parse().ok());
         self.estate.state().hellos.push(hello);
         self.estate.state().sessions.push(self.id);
+        self.estate.state().session_keys.push(self.key);
         let clock = Some(SystemTime::now().into());
         let servers = self.estate.state().servers.clone();
         let welcome = wire::Welcome { complete: resume.is_none(), server: format!("node-{}", self.id), clock, servers };
@@ -428,6 +455,16 @@ impl Session {
             }
             Up::Identity(renewal) => {
                 let request = rcgen::CertificateSigningRequestParams::from_der(&(&renewal.csr[..]).into()).unwrap();
+                let asked = certwright_core::x509::csr::parse(&renewal.csr).unwrap().claimed_key().hash();
+                if let Some(keys) = &mut self.estate.state().keys {
+                    // As the servers do: whoever has but the old key may only repeat what was asked for.
+                    if asked != keys.present && self.key != Some(keys.present) {
+                        return None;
+                    }
+                    if asked != keys.present {
+                        *keys = Keys { present: asked, previous: Some(keys.present) };
+                    }
+                }
                 let der = self.estate.pki.identity_for("agent/edge", Duration::from_secs(3600), &request.public_key);
                 let serial = certwright_core::x509::inspect::inspect(&der).unwrap().serial;
                 self.estate.state().identity_serials.push(serial);

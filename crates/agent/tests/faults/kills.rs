@@ -62,7 +62,7 @@ async fn killed_at_every_step_of_a_renewal() {
     rig.written(1).await;
     drop(first);
     let reader = Reader::start(rig.live());
-    for (at, &step) in WriteStep::ALL.iter().enumerate() {
+    for (at, &step) in WriteStep::DELIVERY.iter().enumerate() {
         let generation = at as u64 + 2;
         kill_and_recover(&rig, step, generation).await;
         assert_one_key(&rig, step, generation);
@@ -70,7 +70,7 @@ async fn killed_at_every_step_of_a_renewal() {
     let seen = reader.end();
     assert!(seen.bad.is_empty(), "half pairs: {:?}", seen.bad);
     assert_eq!(seen.vanished, 0, "a pair was there all the time");
-    assert_eq!(seen.serials.len(), WriteStep::ALL.len() + 1, "every generation was seen");
+    assert_eq!(seen.serials.len(), WriteStep::DELIVERY.len() + 1, "every generation was seen");
     assert!(seen.looks > 1000, "{} looks", seen.looks);
     assert!(std::fs::read_dir(rig.live().join(".versions")).unwrap().count() <= 2, "nothing half done is left");
     let leftovers: Vec<_> = std::fs::read_dir(rig.live()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -79,7 +79,7 @@ async fn killed_at_every_step_of_a_renewal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_step_of_taking_a_directory_over() {
-    for &step in WriteStep::ALL {
+    for &step in WriteStep::DELIVERY {
         let rig = Rig::new().await;
         let mut spec = spec(&rig.live());
         spec.targets[0].reload = Some(noting(&rig));
@@ -110,7 +110,7 @@ fn found(rig: &Rig) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_step_of_a_first_delivery() {
-    for &step in WriteStep::ALL {
+    for &step in WriteStep::DELIVERY {
         let rig = Rig::new().await;
         let mut spec = spec(&rig.live());
         spec.targets[0].reload = Some(noting(&rig));
@@ -121,5 +121,36 @@ async fn killed_at_every_step_of_a_first_delivery() {
         let seen = reader.end();
         assert!(seen.bad.is_empty(), "{step}: half pairs: {:?}", seen.bad);
         assert_eq!(seen.vanished, 0, "{step}");
+    }
+}
+
+/// The key and the serial of the identity in a context file.
+fn identity(rig: &Rig) -> ([u8; 32], String) {
+    let context = std::fs::read(rig.root.path().join("context")).unwrap();
+    let chain = certwright_agent::Context::parse(&context).unwrap().chain().unwrap();
+    let leaf = certwright_core::x509::inspect::inspect(&chain[0]).unwrap();
+    (leaf.spki_hash, leaf.serial)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_step_of_an_identity_renewal() {
+    for &step in WriteStep::IDENTITY {
+        let rig = Rig::new().await;
+        let context = rig.estate.context("edge", &[rig.server.address], Duration::from_secs(8));
+        std::fs::write(rig.root.path().join("context"), &context).unwrap();
+        let before = rig.registered(&context);
+        let mut killed = rig.process(Some(step.name()));
+        assert_eq!(killed.ended().await.signal(), Some(KILL), "{step}");
+        let restarted = rig.process(None);
+        rig.until("the new identity in use", |estate| {
+            let (key, serial) = identity(&rig);
+            let state = estate.state();
+            let known = state.keys.unwrap();
+            (known.present, known.previous, state.session_keys.last()) == (key, Some(before), Some(&Some(key)))
+                && state.identity_serials.contains(&serial)
+        })
+        .await;
+        assert_ne!(identity(&rig).0, before, "{step}: a new key");
+        drop(restarted);
     }
 }

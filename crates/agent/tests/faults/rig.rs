@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::estate::{Estate, Server};
+use crate::estate::{Estate, Keys, Server};
 
 pub const INSTANCE: &str = "5-0-1";
 /// The promise: whatever was in the way, the agent is back within this time of its end.
@@ -106,6 +106,14 @@ impl Rig {
 
     pub async fn written(&self, generation: u64) {
         self.reported(generation, "files", "written", "").await;
+    }
+
+    /// Lets only the agent of this context in, by its key, which is returned.
+    pub fn registered(&self, context: &str) -> [u8; 32] {
+        let context = certwright_agent::Context::parse(context.as_bytes()).unwrap();
+        let present = certwright_core::x509::inspect::inspect(&context.chain().unwrap()[0]).unwrap().spki_hash;
+        self.estate.state().keys = Some(Keys { present, previous: None });
+        present
     }
 
     /// Serial of the newest certificate issued.

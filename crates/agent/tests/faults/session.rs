@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rig::{INSTANCE, Rig};
+use crate::rig::{INSTANCE, RECOVERS_WITHIN, Rig};
 use crate::target::spec;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -12,7 +12,12 @@ async fn servers_absent_at_the_start_are_found_when_they_come() {
     rig.server = rig.estate.serve(9, "127.0.0.1:0".parse().unwrap()).await; // takes the first one away
     rig.estate.declare(INSTANCE, spec(&rig.live()));
     let agent = rig.agent().await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    // Somebody listens who is no server: the agent is seen to try, and to try again.
+    let nobody = tokio::net::TcpListener::bind(address).await.unwrap();
+    for _ in 0..2 {
+        drop(tokio::time::timeout(RECOVERS_WITHIN, nobody.accept()).await.expect("another attempt").unwrap());
+    }
+    drop(nobody);
     assert!(rig.estate.state().hellos.is_empty());
     rig.server = rig.estate.serve(1, address).await;
     rig.written(1).await;
@@ -138,9 +143,10 @@ async fn a_draining_server_is_left_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_identity_is_renewed_at_half_its_life_and_used_without_a_restart() {
-    let mut rig = Rig::new().await;
+    let rig = Rig::new().await;
     let context = rig.estate.context("edge", &[rig.server.address], Duration::from_secs(8));
-    std::fs::write(rig.root.path().join("context"), context).unwrap();
+    std::fs::write(rig.root.path().join("context"), &context).unwrap();
+    let before = rig.registered(&context);
     let agent = rig.agent().await;
     rig.until("a new identity", |estate| !estate.state().identity_serials.is_empty()).await;
     let seams = certwright_seams::Seams::system();
@@ -151,12 +157,12 @@ async fn the_identity_is_renewed_at_half_its_life_and_used_without_a_restart() {
         certwright_core::x509::inspect::inspect(&context.chain().unwrap()[0]).unwrap().serial == wanted
     })
     .await;
-    // The old one ends; the next session is opened with the new one, by the same process.
-    tokio::time::sleep(Duration::from_secs(9)).await;
-    let (address, sessions) = (rig.server.address, rig.estate.state().hellos.len());
-    rig.server = rig.estate.serve(9, "127.0.0.1:0".parse().unwrap()).await;
-    rig.server = rig.estate.serve(1, address).await;
-    rig.until("a session with the new identity", |estate| estate.state().hellos.len() > sessions).await;
+    // The same process opens the next session with it, at once; its key is a new one, and nowhere else.
+    let held = certwright_agent::Context::load(&*seams.disk, &path).unwrap();
+    let key = certwright_core::x509::inspect::inspect(&held.chain().unwrap()[0]).unwrap().spki_hash;
+    assert_ne!(key, before);
+    rig.until("a session with the new identity", |estate| estate.state().session_keys.last() == Some(&Some(key))).await;
+    rig.until("one copy of the key", |_| !rig.root.path().join("state/identity.key").exists()).await;
     agent.stop().await;
 }
 

@@ -25,8 +25,13 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
             }
             Ok(())
         }
-        Command::RecordAgentIdentity { agent, identity } => {
+        Command::RecordAgentIdentity { agent, proved, identity } => {
             let known = find(draft, agent)?;
+            if identity.spki_hash != known.spki_hash && *proved != Some(known.spki_hash) {
+                let message =
+                    format!("agent {agent} has another key by now; only that one is certified for the one before");
+                return Err(Rejection::new(Reason::Unauthenticated, message));
+            }
             if known.identity.is_none_or(|current| current.serial != identity.serial) {
                 draft.push(agent.stream(), Event::AgentIdentityIssued { identity: identity.clone() });
             }

@@ -2,9 +2,9 @@
 //!
 //! It refuses history: intermediate generations are skipped, what left the scope is a bounded list of tombstones.
 
-use super::State;
 use super::certificates::names_after;
 use super::indexes::scope::{Entry, Place, Scope};
+use super::{Agent, State};
 use crate::event::Trigger;
 use crate::ids::{AgentName, CertificateName, Generation, InstanceId};
 use crate::log::Position;
@@ -49,6 +49,14 @@ impl From<Position> for ScopeCursor {
     /// Everything up to and including the position was read.
     fn from(position: Position) -> Self {
         Self { place: Place::behind(position), gone_after: position }
+    }
+}
+
+impl Agent {
+    /// Whether this is a key that the agent may prove itself by: that of its newest identity, or of the one before, which
+    /// is all it has when the answer with the newest was lost.
+    pub fn is_known_by(&self, spki_hash: [u8; 32]) -> bool {
+        self.spki_hash == spki_hash || self.previous_spki_hash == Some(spki_hash)
     }
 }
 

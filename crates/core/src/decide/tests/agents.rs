@@ -129,16 +129,35 @@ fn removal_takes_the_instances_away() {
     world.when(remove()).then_rejected(Reason::NotFound);
 }
 
+/// A renewal for a key by whoever proved another.
+fn renewal(n: u64, key: u8, proved: u8) -> Command {
+    Command::RecordAgentIdentity { agent: agent("a1"), proved: Some([proved; 32]), identity: identity(n, key) }
+}
+
 #[test]
 fn identities_are_recorded_once() {
-    let record = |n, key| Command::RecordAgentIdentity { agent: agent("a1"), identity: identity(n, key) };
-    let world = given(estate()).when(record(60, 3)).then([identified("a1", 60, 3)]);
+    let present = given(estate()).state.agents.get(&agent("a1")).unwrap().spki_hash[0];
+    let world = given(estate()).when(renewal(60, 3, present)).then([identified("a1", 60, 3)]);
     assert_eq!(
         world.state.agents.get(&agent("a1")).unwrap().spki_hash,
         [3; 32],
         "a renewed identity may have a new key"
     );
-    world.when(record(60, 3)).then_unchanged();
-    let nobody = Command::RecordAgentIdentity { agent: agent("nobody"), identity: identity(1, 1) };
+    world.when(renewal(60, 3, 3)).then_unchanged();
+    let nobody =
+        Command::RecordAgentIdentity { agent: agent("nobody"), proved: Some([1; 32]), identity: identity(1, 1) };
     given(estate()).when(nobody).then_rejected(Reason::NotFound);
+}
+
+#[test]
+fn the_key_before_gets_only_the_present_one_certified() {
+    let present = given(estate()).state.agents.get(&agent("a1")).unwrap().spki_hash[0];
+    let renewed = || given(estate()).when(renewal(60, 30, present)).then([identified("a1", 60, 30)]);
+    assert_eq!(renewed().state.agents.get(&agent("a1")).unwrap().previous_spki_hash, Some([present; 32]));
+    renewed().when(renewal(61, 31, present)).then_rejected(Reason::Unauthenticated);
+    // The answer was lost: the same key is asked for again.
+    let world = renewed().when(renewal(61, 30, present)).then([identified("a1", 61, 30)]);
+    assert_eq!(world.state.agents.get(&agent("a1")).unwrap().previous_spki_hash, Some([present; 32]));
+    let world = world.when(renewal(62, 31, 30)).then([identified("a1", 62, 31)]);
+    assert_eq!(world.state.agents.get(&agent("a1")).unwrap().previous_spki_hash, Some([30; 32]));
 }

@@ -62,7 +62,10 @@ impl State {
             Event::AgentIdentityIssued { identity } => {
                 if let Some(agent) = self.agents.get_mut(name) {
                     agent.revision = applied.revision.unwrap_or(agent.revision);
-                    agent.spki_hash = identity.spki_hash;
+                    if agent.spki_hash != identity.spki_hash {
+                        agent.previous_spki_hash = Some(agent.spki_hash);
+                        agent.spki_hash = identity.spki_hash;
+                    }
                     agent.identity = Some(remembered(identity, applied.position));
                 }
             }
@@ -83,6 +86,10 @@ impl State {
             Some(agent) => {
                 agent.revision = applied.revision.unwrap_or(agent.revision);
                 agent.labels = labels.clone();
+                if agent.spki_hash != *spki_hash {
+                    // It joined again: whoever has the key before is not it.
+                    agent.previous_spki_hash = None;
+                }
                 agent.spki_hash = *spki_hash;
             }
             None => {
@@ -93,6 +100,7 @@ impl State {
                     labels: labels.clone(),
                     registered_at: applied.at,
                     spki_hash: *spki_hash,
+                    previous_spki_hash: None,
                     identity: None,
                 });
             }

@@ -129,6 +129,7 @@ pub(crate) fn agent() -> Agent {
         labels: labels(&[("region", "eu"), ("role", "edge")]),
         registered_at: at(17_000),
         spki_hash: [0x45; 32],
+        previous_spki_hash: Some([0x46; 32]),
         identity: Some(identity_state()),
     }
 }
