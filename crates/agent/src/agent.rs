@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connect::{ConnectError, Connector};
 use crate::context::{Context, ContextError};
 use crate::fault::Fault;
-use crate::plan::Now;
+use crate::plan::{Attempt, Now};
 use crate::reload::{Hooks, ProcessHooks};
 use crate::session::{self, Greeting, SessionEvent};
 use crate::store::{Store, StoreError};
@@ -41,6 +41,7 @@ use entry::Entry;
 use identity::IdentityKeeper;
 use look::Look;
 use outbox::Outbox;
+use scope::Missed;
 use work::{Finished, Progress, Worker};
 
 /// How often the loop looks at what is not settled: the resolution of retries, and how soon a corrected clock is noticed.
@@ -117,6 +118,10 @@ pub struct Agent {
     welcomed: bool,
     /// What a complete scope has named so far, while one comes in.
     complete: Option<BTreeSet<InstanceId>>,
+    /// What of this session could not be kept.
+    missed: Missed,
+    /// When to ask again for what was not stored.
+    ask_again: Option<Attempt>,
     resume: watch::Sender<Option<String>>,
     /// Whether the token in `resume` is not on disk yet.
     resume_unsaved: bool,
@@ -156,6 +161,8 @@ impl Agent {
             sender: None,
             welcomed: false,
             complete: None,
+            missed: Missed::Nothing,
+            ask_again: None,
             resume: watch::Sender::new(None),
             resume_unsaved: false,
             identity,
@@ -245,6 +252,7 @@ impl Agent {
             return;
         }
         let now = self.now();
+        self.ask_again(now.monotonic);
         if now.monotonic >= self.heartbeat_at {
             self.heartbeat_at = now.monotonic + HEARTBEAT_INTERVAL;
             self.outbox.heartbeat(now.wall);

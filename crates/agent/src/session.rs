@@ -46,19 +46,30 @@ pub enum SessionEvent {
 pub struct Greeting {
     /// The agent's labels.
     pub labels: Labels,
-    /// The last bookmark worked off; `None` for the complete scope.
+    /// The last bookmark worked off; `None` for the complete scope. Set to `None`, it ends the session that is open:
+    /// the next one begins anew.
     pub resume: watch::Receiver<Option<String>>,
 }
 
 impl Greeting {
-    fn message(&self) -> AgentMessage {
-        let value = self.resume.borrow().clone();
+    fn message(&mut self) -> AgentMessage {
+        let value = self.resume.borrow_and_update().clone();
         let hello = Hello {
             version: env!("CARGO_PKG_VERSION").to_string(),
             labels: self.labels.clone(),
             resume: value.map(|value| certwright_proto::v1::Token { value }),
         };
         AgentMessage { kind: Some(agent_message::Kind::Hello(hello)), traceparent: String::new() }
+    }
+
+    /// Until the agent wants to be told everything again.
+    async fn revoked(&mut self) {
+        while self.resume.changed().await.is_ok() {
+            if self.resume.borrow_and_update().is_none() {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 }
 
@@ -75,12 +86,12 @@ enum Ended {
 }
 
 /// Keeps a session up until `events` is closed.
-pub async fn keep(connector: Connector, greeting: Greeting, events: mpsc::Sender<SessionEvent>, seams: Seams) {
+pub async fn keep(connector: Connector, mut greeting: Greeting, events: mpsc::Sender<SessionEvent>, seams: Seams) {
     let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_CAP);
     let mut avoid: Option<String> = None;
     loop {
         let start = seams.clock.monotonic();
-        let outcome = once(&connector, &greeting, &events, &mut avoid).await;
+        let outcome = once(&connector, &mut greeting, &events, &mut avoid).await;
         if matches!(outcome, Ended::Stopped) || events.is_closed() {
             return;
         }
@@ -114,7 +125,7 @@ async fn pause(wait: Duration, events: &mpsc::Sender<SessionEvent>) {
 /// One stream, from connecting to its end.
 async fn once(
     connector: &Connector,
-    greeting: &Greeting,
+    greeting: &mut Greeting,
     events: &mpsc::Sender<SessionEvent>,
     avoid: &mut Option<String>,
 ) -> Ended {
@@ -143,7 +154,11 @@ async fn once(
     if events.send(SessionEvent::Up { server: server.clone(), sender }).await.is_err() {
         return Ended::Stopped;
     }
-    let ended = read(stream, &server, events, &mut identity).await;
+    let ended = tokio::select! {
+        biased;
+        () = greeting.revoked() => Ended::Lost("what could not be stored is asked for again".to_string()),
+        ended = read(stream, &server, events, &mut identity) => ended,
+    };
     if events.send(SessionEvent::Down).await.is_err() {
         return Ended::Stopped;
     }

@@ -3,6 +3,7 @@
 //! It refuses to forget what a complete scope does not name before that scope has come to its end.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use certwright_core::event::Stage;
 use certwright_core::ids::InstanceId;
@@ -15,7 +16,17 @@ use super::Agent;
 use super::entry::Entry;
 use crate::assignment::Told;
 use crate::fault::WriteStep;
-use crate::plan::Request;
+use crate::plan::{Attempt, Request};
+
+/// What of a session could not be kept. It has to be told again: until then no bookmark counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Missed {
+    Nothing,
+    /// Asking again would bring the same; every later session, also of a newer agent, brings it by itself.
+    NotUnderstood,
+    /// It is asked for again, by a session without a token.
+    NotStored,
+}
 
 impl Agent {
     /// One message of the session.
@@ -44,6 +55,8 @@ impl Agent {
     async fn on_welcome(&mut self, welcome: &Welcome) {
         self.welcomed = true;
         self.complete = welcome.complete.then(BTreeSet::new);
+        // The token of this session is older than anything missed: all of that comes again.
+        self.missed = Missed::Nothing;
         let clock = welcome.clock.as_ref().and_then(|clock| values::moment_from_message("clock", clock).ok());
         let now = self.now();
         self.identity.on_welcome(clock, now);
@@ -67,23 +80,27 @@ impl Agent {
             Some(instance) => drop(self.complete.as_mut().map(|named| named.insert(instance))),
             None => self.complete = None,
         }
-        let told = match Told::parse(assignment.clone()) {
-            Ok(told) => told,
+        let understood = Told::parse(assignment.clone()).and_then(|told| {
+            let certificate = names::certificate(&told.certificate).map_err(|rejection| rejection.to_string())?;
+            Ok((told, certificate))
+        });
+        let (told, certificate) = match understood {
+            Ok(understood) => understood,
             Err(cause) => {
                 tracing::error!(instance = assignment.instance, cause, "an assignment makes no sense");
+                self.missed = self.missed.max(Missed::NotUnderstood);
                 return;
             }
         };
-        let Ok(certificate) = names::certificate(&told.certificate) else { return };
         let instance = told.instance;
         let store = self.store.clone();
         let stored = compute(&*self.seams.exec, "files", move || store.save_assignment(instance, &assignment)).await;
         let sum = match stored {
             Ok(sum) => sum,
             Err(error) => {
-                // Without it on disk nothing can be done about it; the complete scope brings it again.
+                // Without it on disk nothing can be done about it.
                 tracing::error!(%instance, %error, "the state directory cannot be written");
-                self.resume.send_replace(None);
+                self.on_not_stored();
                 0
             }
         };
@@ -92,6 +109,10 @@ impl Agent {
         let entry = self.entries.entry(instance).or_insert_with(|| Entry::new(certificate, told.wish(), now.monotonic));
         let before = entry.known_generation();
         entry.wish = told.wish();
+        if entry.sum == 0 {
+            // What failed while it was not on disk need not wait any longer.
+            entry.held.attempts.clear();
+        }
         entry.sum = sum;
         if !traceparent.is_empty() {
             entry.traceparent = traceparent;
@@ -112,6 +133,21 @@ impl Agent {
         self.release_claims(instance);
         self.look.soon(instance);
         self.ready.insert(instance);
+    }
+
+    /// Something could not be stored: a while later everything is asked for again, and that less and less often.
+    fn on_not_stored(&mut self) {
+        if self.missed != Missed::NotStored {
+            self.missed = Missed::NotStored;
+            self.ask_again = Some(Attempt::after(self.ask_again, 0, self.now().monotonic));
+        }
+    }
+
+    /// Begins another session without a token, when it is time to ask for what was not stored.
+    pub(super) fn ask_again(&mut self, now: Duration) {
+        if self.missed == Missed::NotStored && self.ask_again.is_some_and(|attempt| now >= attempt.retry_at) {
+            self.resume.send_replace(None);
+        }
     }
 
     /// Directories that the instance's targets no longer name are free for others.
@@ -147,7 +183,14 @@ impl Agent {
             }
         }
         let Some(token) = bookmark.token else { return };
-        if self.complete.is_none() && self.resume.borrow().as_ref() != Some(&token.value) {
+        if self.complete.is_some() || self.missed == Missed::NotStored {
+            return;
+        }
+        self.ask_again = None;
+        if self.missed == Missed::NotUnderstood {
+            return;
+        }
+        if self.resume.borrow().as_ref() != Some(&token.value) {
             self.resume.send_replace(Some(token.value));
             self.resume_unsaved = true;
         }

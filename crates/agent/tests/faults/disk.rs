@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::rig::{INSTANCE, Rig};
 use crate::target::{Reader, spec};
@@ -104,5 +106,35 @@ async fn a_full_state_directory_sends_no_request_and_recovers() {
     std::fs::remove_file(filler).unwrap();
     rig.written(2).await;
     assert_eq!(rig.live_serial(), Some(rig.issued_serial()));
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_that_is_full_when_the_certificate_comes_is_told_of_it_again() {
+    let rig = Rig::new().await;
+    let state = rig.root.path().join("state");
+    let Some(small) = Small::mount(&state, "1m").map(Arc::new) else { return };
+    rig.estate.declare(INSTANCE, spec(&rig.live()));
+    let agent = rig.agent().await;
+    rig.written(1).await;
+    let token = || std::fs::read_to_string(state.join("resume.json")).unwrap_or_default();
+    let before = token();
+    // There is room for the key and none for the certificate.
+    let filled = small.clone();
+    rig.estate.state().forge = Some(Box::new(move |_, _, _| drop(filled.fill())));
+    rig.estate.renew(INSTANCE);
+    rig.reported(2, "", "received", "STATE_FAILED").await;
+    rig.estate.state().forge = None;
+    assert_ne!(rig.live_serial(), Some(rig.issued_serial()));
+    // While the disk stays full, it is asked for again, in sessions that are not one after the other without a pause.
+    let start = std::time::Instant::now();
+    rig.until("two more sessions", |estate| estate.state().hellos.len() >= 3).await;
+    assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(rig.estate.state().hellos[1..].iter().all(|hello| hello.resume.is_none()), "all of it is told again");
+    std::fs::remove_file(state.join("filler")).unwrap();
+    rig.written(2).await;
+    assert_eq!(rig.live_serial(), Some(rig.issued_serial()));
+    // From here on a bookmark counts again.
+    rig.until("a newer token", |_| token() != before).await;
     agent.stop().await;
 }

@@ -68,6 +68,32 @@ async fn a_restart_resumes_and_is_told_only_what_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_understood_is_told_again_in_the_next_session() {
+    let rig = Rig::new().await;
+    rig.estate.declare(INSTANCE, spec(&rig.live()));
+    let agent = rig.agent().await;
+    rig.written(1).await;
+    // A specification that this agent does not understand; what comes after it is understood.
+    rig.estate.change(|state| {
+        let instance = state.instances.get_mut(INSTANCE).unwrap();
+        instance.revision += 1;
+        let algorithm = "of a later time".to_string();
+        instance.spec.private_key = Some(certwright_proto::v1::PrivateKey { algorithm, ..Default::default() });
+    });
+    rig.estate.declare("6-0-1", spec(&rig.root.path().join("other")));
+    rig.until("the other one", |estate| {
+        estate.state().reports.iter().any(|report| report.instance == "6-0-1" && report.stage == "written")
+    })
+    .await;
+    agent.stop().await;
+    assert_eq!(rig.estate.state().hellos.len(), 1, "asking again at once would bring the same");
+    let asked = rig.estate.state().assignments_sent;
+    let agent = rig.agent().await;
+    rig.until("it again", |estate| estate.state().assignments_sent > asked).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_complete_scope_ends_the_management_of_what_it_does_not_name() {
     let rig = Rig::new().await;
     rig.estate.declare(INSTANCE, spec(&rig.live()));
