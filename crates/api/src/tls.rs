@@ -3,6 +3,7 @@
 //!
 //! It refuses roles: a verified certificate names somebody, `auth` says what that somebody may do.
 
+mod lapsed;
 mod pinned;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
 
 pub(crate) use pinned::pinned_client;
 
@@ -72,6 +74,7 @@ pub(crate) fn server_config(
         .allow_unauthenticated()
         .build()
         .map_err(|error| broken("the client verifier", &error))?;
+    let verifier = Arc::new(lapsed::AgentsMayHaveLapsed::new(verifier));
     let mut config = rustls::ServerConfig::builder_with_details(provider(), Arc::new(TlsTime::new(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| broken("TLS 1.3", &error))?
@@ -101,14 +104,19 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, R
 pub(crate) fn actor(certificates: Option<&[CertificateDer<'_>]>, cluster: ClusterId) -> Option<Actor> {
     let Some(leaf) = certificates.and_then(<[_]>::first) else { return Some(Actor::Anonymous) };
     let (_, parsed) = x509_parser::parse_x509_certificate(leaf).ok()?;
-    let names = parsed.subject_alternative_name().ok()??;
+    let (found, actor) = identity::parse_uri(only_uri(&parsed)?)?;
+    (found == cluster).then_some(actor)
+}
+
+/// The URI that a certificate names, if it names exactly one.
+fn only_uri<'a>(certificate: &X509Certificate<'a>) -> Option<&'a str> {
+    let names = certificate.subject_alternative_name().ok()??;
     let mut uris = names.value.general_names.iter().filter_map(|name| match name {
         x509_parser::extensions::GeneralName::URI(uri) => Some(*uri),
         _ => None,
     });
     let (uri, None) = (uris.next()?, uris.next()) else { return None };
-    let (found, actor) = identity::parse_uri(uri)?;
-    (found == cluster).then_some(actor)
+    Some(uri)
 }
 
 /// SHA-256 of a certificate's SubjectPublicKeyInfo.

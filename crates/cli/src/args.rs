@@ -352,7 +352,8 @@ pub enum TokenVerb {
         /// Whom it admits
         #[arg(long, value_parser = ["node", "agent"])]
         role: String,
-        /// Only under this name
+        /// Only under this name; without it the holder may become any agent that has not joined, and gets what targets
+        /// name it for
         #[arg(long, value_name = "NAME", default_value = "")]
         agent: String,
         /// Labels the agent will carry

@@ -179,15 +179,23 @@ pub(crate) async fn renew(session: &Session, call: Call, request: Vec<u8>) -> Re
     };
     session.allow(&call, Action::RenewIdentity, &resource)?;
     let verified = session.verify(request).await?;
-    if let Some((identity, answer)) = existing(session, &actor, verified.spki_hash()).await? {
-        let made = identity.not_after.minus(lifetime(&actor));
-        if session.tools.now_here().since(made) < LOST_REPLY {
-            return Ok(answer);
-        }
+    if let Some(answer) = lost_reply(session, &actor, verified.spki_hash()).await {
+        return Ok(answer);
     }
     let (identity, signer) = sign(session, &actor, verified.spki_der().to_vec(), Vec::new()).await?;
     let outcome = record(session, call, &actor, identity.clone()).await?;
     Ok(answer(&actor, &identity, &signer, outcome.position))
+}
+
+/// The identity that was made a moment ago for that key, whose reply was lost. Only then is the log read: an older one
+/// may lie where this server cannot read it, and a new one is wanted anyhow.
+async fn lost_reply(session: &Session, actor: &Actor, spki_hash: [u8; 32]) -> Option<IdentityAnswer> {
+    let known = session.tools.log.read(|view| known(view.state, actor).filter(|known| known.spki_hash == spki_hash))?;
+    let made = known.not_after.minus(lifetime(actor));
+    if session.tools.now_here().since(made) >= LOST_REPLY {
+        return None;
+    }
+    existing(session, actor, spki_hash).await.ok().flatten().map(|(_, answer)| answer)
 }
 
 /// Appends an identity of the actor's. The request id is not used: a repeat gets what state has.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use certwright_core::command::Command;
 use certwright_core::ids::{AuthorityName, NodeId};
 use certwright_core::log::Trace;
-use certwright_core::state::State;
+use certwright_core::state::{Node, State};
 use certwright_core::{Reason, Rejection};
 use certwright_custody::{Custody, CustodyError, DataKey};
 
@@ -145,7 +145,9 @@ fn follow(session: &Session) -> Result<(), Obstacle> {
 async fn rotate(session: &Session) -> Result<(), Obstacle> {
     let (cluster_id, replaces, members) = session.tools.log.read(|view| {
         let cluster = &view.state.cluster;
-        let stay = cluster.nodes.values().filter(|node| !node.removed);
+        // Others are wrapped to step by step as they are admitted; an unusable key of theirs holds nothing up.
+        let held = |node: &&Node| !node.removed && node.wrapped.contains_key(&cluster.data_key_id);
+        let stay = cluster.nodes.values().filter(held);
         let members: Vec<_> = stay.map(|node| (node.record.id, node.record.hpke_public.clone())).collect();
         (cluster.id, cluster.data_key_id, members)
     });

@@ -229,10 +229,13 @@ impl Sequencer {
             return;
         }
         match verdict {
-            Verdict::Refused(refusal) => job.answer(Err(refusal)),
+            // Composed again, it is decided again; every other refusal is final.
+            Verdict::Refused(Refusal::Moved) => job.answer(Err(Refusal::Moved)),
+            Verdict::Refused(refusal) => self.settle_read(job, Err(refusal)),
             Verdict::Repeated(position) => self.settle_repeated(job, position),
-            Verdict::Valid(outcome) => job.answer(Ok(Settled { outcome, repeated: false })),
-            Verdict::Unchanged(outcome) => self.settle_unchanged(job, outcome),
+            Verdict::Valid(outcome) | Verdict::Unchanged(outcome) => {
+                self.settle_read(job, Ok(Settled { outcome, repeated: false }));
+            }
             Verdict::Append(transaction) => {
                 let mut claim = verdict::claim(&transaction);
                 claim.extend(request);
@@ -322,12 +325,12 @@ impl Sequencer {
         }));
     }
 
-    /// "It is so already" is a read: true only if this is still the leader.
-    fn settle_unchanged(&self, job: Job, outcome: Outcome) {
+    /// What only says how things are is a read: true only if this is still the leader.
+    fn settle_read(&self, job: Job, answer: Result<Settled, Refusal>) {
         let tools = self.tools.clone();
         self.settling.push(Box::pin(async move {
             match tools.log.read_index().await {
-                Ok(_) => job.answer(Ok(Settled { outcome, repeated: false })),
+                Ok(_) => job.answer(answer),
                 Err(_) => job.answer(Err(not_leader().into())),
             }
         }));

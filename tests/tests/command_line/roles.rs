@@ -155,6 +155,8 @@ fn judge(may: May, role: Role, answer: &Result<(), Status>) -> Option<String> {
         Err(status) => from_status(status).code,
     };
     let expected = match (may, role) {
+        // Strangers are not even told what there is.
+        (May::NotHere, Role::Nobody) => "UNAUTHENTICATED",
         (May::NotHere, _) => {
             let unimplemented = answer.as_ref().is_err_and(|status| status.code() == Code::Unimplemented);
             return (!unimplemented).then(|| format!("{said} instead of not being served"));

@@ -6,7 +6,7 @@ use super::draft::Draft;
 use super::{already_exists, misdirected, not_found};
 use crate::command::Command;
 use crate::event::{Event, SealedKey};
-use crate::ids::{AuthorityName, Serial};
+use crate::ids::{AuthorityName, Serial, cluster_stream};
 use crate::rejection::{Reason, Rejection};
 use crate::spec::AuthoritySpec;
 use crate::state::Authority;
@@ -84,7 +84,8 @@ fn declare(
 }
 
 /// What is sealed is sealed under the data key in use: another may be forgotten any moment.
-fn expect_current(draft: &Draft<'_>, sealed_key: &SealedKey) -> Result<(), Rejection> {
+fn expect_current(draft: &mut Draft<'_>, sealed_key: &SealedKey) -> Result<(), Rejection> {
+    draft.guard(cluster_stream());
     let (sealed_under, current) = (sealed_key.data_key_id, draft.state.cluster.data_key_id);
     if sealed_under == current {
         return Ok(());

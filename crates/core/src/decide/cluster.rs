@@ -128,8 +128,11 @@ fn remove(draft: &mut Draft<'_>, id: NodeId) -> Result<(), Rejection> {
     if node.removed {
         return Ok(());
     }
-    if nodes.values().filter(|node| !node.removed).count() == 1 {
-        return Err(Rejection::new(Reason::InUse, format!("node {id} is the last one of the cluster")));
+    let mut others = nodes.values().filter(|other| !other.removed && other.record.id != id);
+    // Whoever could only join, or never answered, is no heir: without the data key all that is sealed would be lost.
+    if !others.any(|other| other.proved.is_some() && other.wrapped.contains_key(&draft.state.cluster.data_key_id)) {
+        let message = format!("node {id} is the last one of the cluster that has proved to open the data key");
+        return Err(Rejection::new(Reason::InUse, message));
     }
     push(draft, Event::NodeRemoved { node_id: id });
     Ok(())

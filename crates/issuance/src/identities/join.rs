@@ -58,6 +58,7 @@ pub(crate) async fn admit_node(session: &Session, call: Call, join: NodeJoin) ->
         };
         let actor = Actor::Node(node_id);
         let repeat = may_join(session, &call, &join.token, &command(unsigned(session, claimed)), claimed)?;
+        can_be_wrapped_to(session, node_id, &join.hpke_public)?;
         let verified = session.verify(join.csr.clone()).await?;
         if repeat && let Some((identity, _)) = existing(session, &actor, claimed).await? {
             return welcome(session, node_id, &identity);
@@ -78,6 +79,13 @@ pub(crate) async fn admit_node(session: &Session, call: Call, join: NodeJoin) ->
         }
     }
     Err(Refusal::Moved.into_rejection())
+}
+
+/// A server to whose key nothing can be wrapped could never vote.
+fn can_be_wrapped_to(session: &Session, node_id: NodeId, hpke_public: &[u8]) -> Result<(), Rejection> {
+    let cluster_id = session.tools.log.read(|view| cluster_id(view.state))?;
+    let wrapped = session.tools.custody.wrap_for(cluster_id, node_id, hpke_public);
+    wrapped.map(drop).map_err(|error| Rejection::field(Reason::InvalidSpec, "hpke_public", error.to_string()))
 }
 
 /// The id of the server with that key, or the next one.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::command::Command;
 use crate::event::Event;
+use crate::ids::cluster_stream;
 use crate::rejection::Reason;
 use crate::spec::{AuthorityPurpose, AuthoritySpec, KeyAlgorithm};
 use crate::tests::fixtures::*;
@@ -43,7 +44,7 @@ fn declare_keeps_the_sealed_key() {
     };
     given(estate())
         .when(declare("sub", authority_spec(Some("root"))))
-        .guarded_by(&[authority("root").stream()])
+        .guarded_by(&[cluster_stream(), authority("root").stream()])
         .then([(authority("sub").stream(), declared)]);
     given(estate()).when(declare("root", authority_spec(None))).then_unchanged();
     let other = AuthoritySpec { common_name: "Other".to_owned(), ..authority_spec(None) };

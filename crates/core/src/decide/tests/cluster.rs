@@ -55,6 +55,7 @@ fn node_ids_come_from_the_counter_and_never_recur() {
     ]);
     let mut world = world.when(admit(2, 2)).then_unchanged();
     assert_eq!(world.decide(&admit(3, 2)).unwrap_err().reason, Reason::Moved, "the key is bound to node 2");
+    world.must(&Command::ProveDataKey { node_id: 1, data_key_id: 1 });
     world.must(&Command::RemoveNode { node_id: 2 });
     assert_eq!(world.decide(&admit(2, 2)).unwrap_err().reason, Reason::TokenUsed, "a removed node does not come back");
     world.happen(token_created("t2", TokenGrant::Node).0, token_created("t2", TokenGrant::Node).1);
@@ -90,6 +91,10 @@ fn the_last_node_stays() {
     given(estate()).when(remove(9)).then_rejected(Reason::NotFound);
     let mut world = with_token();
     world.must(&admit(2, 2));
+    // One that has joined and not yet proved to open the data key cannot take over what is sealed.
+    assert_eq!(world.decide(&remove(1)).unwrap_err().reason, Reason::InUse);
+    world.must(&Command::WrapDataKey { node_id: 2, data_key_id: 1, wrapped: vec![8] });
+    world.must(&Command::ProveDataKey { node_id: 2, data_key_id: 1 });
     let world = world.when(remove(1)).then([on_cluster(Event::NodeRemoved { node_id: 1 })]);
     let world = world.when(remove(1)).then_unchanged();
     world.when(remove(2)).then_rejected(Reason::InUse);
