@@ -63,6 +63,40 @@ pub fn verify<'a>(
     Ok(VerifiedPair { issued, inspected })
 }
 
+/// Refuses what is older than the certificate, DER, that a target shows as a newer generation: an agent that lost its
+/// memory may be told of the older one by a server that lags. A certificate of other names is another certificate, and
+/// one that has expired is better replaced by anything that is valid.
+pub fn check_newer(
+    offered: (u64, &Inspected),
+    (shown_generation, shown): (u64, &[u8]),
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let (generation, offered) = offered;
+    let Ok(shown) = inspect(shown) else { return Ok(()) };
+    let is_newer = shown_generation > generation && shown.not_before > offered.not_before && now < shown.not_after;
+    if !is_newer || !same_names(&shown.names, &offered.names) {
+        return Ok(());
+    }
+    let message = format!(
+        "the target shows generation {shown_generation} ({}, valid from {}), which is newer than generation {generation} ({}, valid from {})",
+        shown.serial, shown.not_before, offered.serial, offered.not_before
+    );
+    Err(Failure::new(FailureReason::OlderGeneration, message))
+}
+
+/// In whatever order.
+fn same_names(one: &Names, other: &Names) -> bool {
+    let sorted = |names: &Names| {
+        let mut names = names.clone().normalized();
+        names.dns_names.sort();
+        names.ip_addresses.sort();
+        names.uris.sort();
+        names.email_addresses.sort();
+        names
+    };
+    sorted(one) == sorted(other)
+}
+
 fn untrusted(root: &[u8]) -> Failure {
     let subject = inspect(root).map_or_else(|_| "something unreadable".to_string(), |root| root.subject);
     let hash = hex::encode_upper(sha256(root));

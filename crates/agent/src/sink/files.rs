@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use certwright_core::spec::FilesSink;
+use certwright_core::x509::pem;
 use certwright_seams::Disk;
 
 use crate::failure::{Failure, FailureReason};
@@ -90,6 +91,16 @@ impl FilesWriter {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::target(&link, &error)),
         }
+    }
+
+    /// What the directory shows of ours: the generation and its certificate, DER. `None` when that is nothing that could
+    /// be read, or what was found there.
+    pub fn shown(&self, sink: &FilesSink) -> Option<(u64, Vec<u8>)> {
+        let current = self.current(sink).ok()??;
+        let generation = current.split_once('-')?.0.parse().ok().filter(|generation| *generation > 0)?;
+        let path = directory(sink).ok()?.join(CURRENT).join(FileKind::Certificate.name());
+        let text = self.disk.read(&path, REPLACED_OCTETS_MAX).ok()?;
+        Some((generation, pem::certificates(&text).ok()?.into_iter().next()?))
     }
 
     /// Whether `version` is current and all its files can be reached by their visible names.

@@ -10,6 +10,7 @@ use certwright_core::event::Stage;
 use certwright_core::ids::{InstanceId, TargetName};
 use certwright_core::spec::{FilesSink, Sink, Target};
 use certwright_core::time::Timestamp;
+use certwright_core::x509::inspect::Inspected;
 use certwright_seams::exec::compute;
 
 use super::{Finished, Progress, ProgressSender, Worker};
@@ -21,7 +22,7 @@ use crate::reload::HookContext;
 use crate::served;
 use crate::sink::files::Written;
 use crate::sink::{Bundle, Version};
-use crate::verify::verify;
+use crate::verify::{check_newer, verify};
 
 /// What to deliver where.
 pub(in crate::agent) struct Delivery {
@@ -61,6 +62,7 @@ impl Delivery {
 struct Parcel {
     told: Told,
     bundle: Arc<Bundle>,
+    certified: Arc<Inspected>,
 }
 
 impl Worker {
@@ -130,7 +132,8 @@ impl Worker {
         let version = Version { generation, serial: pair.inspected().serial.clone() };
         let issued = pair.issued();
         let bundle = Bundle::new(version, &issued.certificate, &issued.intermediates, &issued.root, &pem);
-        Ok(Parcel { bundle: Arc::new(bundle), told })
+        let certified = Arc::new(pair.inspected().clone());
+        Ok(Parcel { bundle: Arc::new(bundle), certified, told })
     }
 
     #[tracing::instrument(name = "install", skip_all, fields(target = %target.name))]
@@ -148,8 +151,16 @@ impl Worker {
         let wish = parcel.told.wish();
         let digest = wish.targets.iter().find(|wish| wish.name == target.name).map_or(0, |wish| wish.digest);
         let inherit = known.is_some_and(|known| known.digest == digest);
-        let (worker, sink, bundle) = (self.clone(), files.clone(), parcel.bundle.clone());
-        let written = compute(&*self.seams.exec, "files", move || worker.writer.write(&sink, &bundle, inherit)).await?;
+        let (worker, sink) = (self.clone(), files.clone());
+        let (bundle, certified) = (parcel.bundle.clone(), parcel.certified.clone());
+        let now = Timestamp::from_millis(self.seams.clock.wall_millis());
+        let written = compute(&*self.seams.exec, "files", move || {
+            if let Some((generation, shown)) = worker.writer.shown(&sink) {
+                check_newer((bundle.version().generation, &certified), (generation, &shown), now)?;
+            }
+            worker.writer.write(&sink, &bundle, inherit)
+        });
+        let written = written.await?;
         let previous = written.previous.clone().or_else(|| known.map(|known| known.version.clone()));
         self.tell_consumer(parcel, target, files, &written, previous.as_deref()).await?;
         let (worker, sink) = (self.clone(), files.clone());
