@@ -10,10 +10,11 @@ use certwright_core::command::Command;
 use certwright_core::event::{Delivered, Stage, TokenGrant};
 use certwright_core::ids::{Actor, AuthorityName, CertificateName};
 use certwright_core::log::Trace;
+use certwright_core::policy::{Action, Resource};
 use certwright_core::spec::AuthoritySpec;
 use certwright_core::{Reason, Rejection, State};
 use certwright_custody::{NodeSeal, SealedCustody};
-use certwright_raft::Log;
+use certwright_raft::{Log, ProposeError};
 use certwright_seams::Seams;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -187,6 +188,15 @@ impl Control {
         duration: Option<Duration>,
     ) -> Result<NewToken, Rejection> {
         self.lead(|session| async move { tokens::create(&session, call, grant, duration).await }).await
+    }
+
+    /// Has every server compute the digest of its state right after one entry; answers its index.
+    pub async fn request_digest(&self, call: &Call) -> Result<u64, Rejection> {
+        self.session()?.allow(call, Action::Operate, &Resource::Cluster)?;
+        self.tools.log.request_digest().await.map_err(|error| match error {
+            ProposeError::NotLeader { .. } => not_leader(),
+            other => Rejection::new(Reason::OutcomeUnknown, other.to_string()),
+        })
     }
 
     /// Makes the cluster: itself, its data key, its system authority, the first server's and administrator's identity.

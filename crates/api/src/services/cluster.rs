@@ -75,11 +75,7 @@ impl Method for RequestDigest {
     }
 
     async fn run(doors: &Arc<Doors>, call: Call, _: Self::Request) -> Result<Self::Response, Rejection> {
-        certwright_core::policy::authorize(&call.actor, Action::Operate, &Resource::Cluster)?;
-        let index = doors.log.request_digest().await.map_err(|error| match error {
-            certwright_raft::ProposeError::NotLeader { .. } => Rejection::new(Reason::NotLeader, error.to_string()),
-            other => Rejection::new(Reason::OutcomeUnknown, other.to_string()),
-        })?;
+        let index = doors.control.request_digest(&call).await?;
         Ok(v1::GetDigestsResponse { index, ..Default::default() })
     }
 }
