@@ -17,6 +17,8 @@ mod examples;
 mod joining;
 #[path = "command_line/mask.rs"]
 mod mask;
+#[path = "command_line/mistakes.rs"]
+mod mistakes;
 #[path = "command_line/roles.rs"]
 mod roles;
 #[path = "command_line/shared.rs"]

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use certwright_core::Reason;
+use certwright_core::ids::Actor;
 use certwright_core::spec::Labels;
 use certwright_core::time::Timestamp;
 use certwright_core::x509::inspect::inspect;
@@ -111,9 +112,7 @@ where
     let args = match AgentArgs::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) if error.use_stderr() => {
-            let text = error.to_string();
-            let cause = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
-            return report(&Failed::Usage(cause));
+            return report(&Failed::Usage(crate::usage::cause(&error)));
         }
         Err(help) => {
             let _ = help.print();
@@ -139,9 +138,8 @@ fn report(failed: &Failed) -> ExitCode {
 
 async fn run(args: AgentArgs, seams: Seams, shutdown: CancellationToken) -> Result<(), Failed> {
     let labels = parse_labels(&args.labels).map_err(Failed::Usage)?;
-    if let (Some(server), Some(token)) = (&args.join, &args.token)
-        && !has_identity(&args, &seams)?
-    {
+    let known = has_identity(&args, &seams)?;
+    if let (Some(server), Some(token), false) = (&args.join, &args.token, known) {
         let token = read_token(&*seams.disk, token).map_err(Failed::Usage)?;
         let context = join(server, &token, &args.name, &labels, &seams).await?;
         context.save(&*seams.disk, &args.context)?;
@@ -162,13 +160,17 @@ async fn run(args: AgentArgs, seams: Seams, shutdown: CancellationToken) -> Resu
     Ok(())
 }
 
-/// Whether the context file holds an identity that has not ended; one that has may be replaced by joining again.
+/// Whether the context file holds an identity that has not ended; one that has may be replaced by joining again. An
+/// administrator's is refused: it is nobody's to run an agent with, and a join would overwrite it.
 fn has_identity(args: &AgentArgs, seams: &Seams) -> Result<bool, ContextError> {
     let context = match Context::load(&*seams.disk, &args.context) {
         Ok(context) => context,
         Err(ContextError::Missing(_)) => return Ok(false),
         Err(error) => return Err(error),
     };
+    if !matches!(context.actor, Actor::Agent(_)) {
+        return Err(ContextError::NotAgent { path: args.context.clone(), actor: context.actor });
+    }
     let now = Timestamp::from_millis(seams.clock.wall_millis());
     let leaf = context.chain().ok().and_then(|chain| inspect(chain.first()?).ok());
     Ok(leaf.is_some_and(|leaf| now < leaf.not_after))

@@ -39,6 +39,14 @@ pub enum ContextError {
         /// What is wrong; never a secret.
         cause: String,
     },
+    /// It is somebody's who is not an agent.
+    #[error("context file {path} is that of {actor}, and an agent needs one of its own")]
+    NotAgent {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        actor: Actor,
+    },
 }
 
 /// A context: everything a client needs to reach a cluster and to be known there.

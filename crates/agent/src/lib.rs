@@ -18,6 +18,7 @@ pub mod sink;
 pub mod store;
 pub mod telemetry;
 pub mod trust;
+pub mod usage;
 pub mod verify;
 
 pub use agent::{Agent, AgentError, AgentOptions};

@@ -5,6 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use certwright_core::Reason;
+use certwright_core::spec::AuthoritySpec;
+use certwright_proto::api::authority::authority_from_message;
 use certwright_proto::manifest::{self, Resource};
 use certwright_proto::v1;
 use certwright_proto::v1::authorities_client::AuthoritiesClient;
@@ -31,21 +34,22 @@ pub async fn run(global: &Global, args: ApplyArgs) -> Result<ExitCode, Failure> 
                 rejection.message = format!("{name}: {}", rejection.message);
                 Failure::from(rejection)
             })?;
-            documents.extend(parsed.into_iter().map(|document| document.resource));
+            documents.extend(parsed.into_iter().map(|document| (name.clone(), document.resource)));
         }
     }
     if documents.is_empty() {
         return Err(Failure::usage("there is no document to apply", "name a file with at least one manifest"));
     }
     // Certificates refer to issuers, issuers to authorities: what is referred to goes first.
-    documents.sort_by_key(|document| match document {
+    documents.sort_by_key(|(_, document)| match document {
         Resource::Authority(_) => 0,
         Resource::Issuer(_) => 1,
         Resource::Certificate(_) | Resource::Agent(_) => 2,
     });
     let mut certificates = Vec::new();
-    for document in documents {
-        let (name, what) = apply(&client, document, args.dry_run).await?;
+    for (file, document) in documents {
+        let place = format!("{file}: {}", short(document.name()));
+        let (name, what) = apply(&client, document, args.dry_run).await.map_err(|failure| failure.about(place))?;
         let dry = if args.dry_run { " (dry run)" } else { "" };
         match global.output {
             Format::Name => output::line(&short(&name))?,
@@ -152,6 +156,7 @@ pub async fn apply(
         )),
         Resource::Authority(authority) => {
             let name = authority.name.clone();
+            let wanted = authority.clone();
             let request = v1::CreateAuthorityRequest { authority: Some(authority), validate_only, request_id };
             let outcome = client
                 .call(request, |channel, request| async move {
@@ -159,8 +164,10 @@ pub async fn apply(
                 })
                 .await;
             match outcome {
-                // An authority's key never changes under its name: what is there is what was asked for.
-                Err(failure) if failure.code() == "ALREADY_EXISTS" => Ok((name, "unchanged")),
+                Err(failure) if failure.code() == "ALREADY_EXISTS" => {
+                    same_authority(client, wanted).await?;
+                    Ok((name, "unchanged"))
+                }
                 outcome => {
                     client.wrote(outcome?.token);
                     Ok((name, "created"))
@@ -168,6 +175,39 @@ pub async fn apply(
             }
         }
     }
+}
+
+/// Refuses what would change an authority: its key and what was certified of it stay under its name.
+async fn same_authority(client: &Client, wanted: v1::Authority) -> Result<(), Failure> {
+    let name = wanted.name.clone();
+    let request = v1::GetRequest { name: name.clone(), min_token: client.min_token() };
+    let answer = client
+        .call(request, |channel, request| async move { AuthoritiesClient::new(channel).get_authority(request).await })
+        .await?;
+    let (_, wanted) = authority_from_message(Some(wanted))?;
+    let (_, there) = authority_from_message(answer.authority)?;
+    let differs = differences(&wanted, &there);
+    if differs.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Reason::AlreadyExists,
+        format!("it is there with another {}", differs.join(", ")),
+        "an authority stays as it was made: declare it as it is there, or under another name",
+    ))
+}
+
+/// The fields in which two authorities differ, by their names in manifests.
+fn differences(wanted: &AuthoritySpec, there: &AuthoritySpec) -> Vec<&'static str> {
+    let fields = [
+        ("spec.commonName", wanted.common_name == there.common_name),
+        ("spec.keyAlgorithm", wanted.key_algorithm == there.key_algorithm),
+        ("spec.parent", wanted.parent == there.parent),
+        ("spec.duration", wanted.duration == there.duration),
+        ("spec.pathLen", wanted.path_len == there.path_len),
+        ("spec.purpose", wanted.purpose == there.purpose),
+    ];
+    fields.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
 
 fn verb(unchanged: bool, created: bool) -> &'static str {

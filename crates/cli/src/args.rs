@@ -39,7 +39,7 @@ pub struct Global {
     #[arg(long, global = true, env = "CERTWRIGHT_CONTEXT", value_name = "FILE")]
     pub context: Option<PathBuf>,
     /// Ask this server instead of the context's
-    #[arg(long, global = true, env = "CERTWRIGHT_SERVER", value_name = "HOST:PORT")]
+    #[arg(long, global = true, env = "CERTWRIGHT_SERVER", value_name = "HOST:PORT", value_parser = host_port)]
     pub server: Option<String>,
     /// How long the command may take, waits included: 30s, 5m, 1h
     #[arg(long, global = true, env = "CERTWRIGHT_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "60s")]
@@ -303,8 +303,11 @@ pub struct IssueArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
     /// Directory for the files
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "validate_only")]
+    pub out: Option<PathBuf>,
+    /// Check everything, sign nothing, write nothing
+    #[arg(long)]
+    pub validate_only: bool,
 }
 
 /// `renew`
@@ -461,6 +464,15 @@ pub enum BenchVerb {
 /// Parses a duration as Go writes them (`90s`, `1h30m`), which is also how cert-manager does.
 pub fn duration(text: &str) -> Result<Duration, String> {
     certwright_proto::manifest::duration::parse(text)
+}
+
+/// An address to connect to: a host and a port.
+fn host_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(1..)) => Ok(text.to_string()),
+        _ => Err("not HOST:PORT".to_string()),
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

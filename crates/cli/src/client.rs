@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,11 +24,17 @@ const RETRY_DEFAULT: Duration = Duration::from_millis(50);
 /// How long one attempt may take before another server is asked.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
+/// How long a command asks for a server when none has answered it; a cluster that answered once has the whole time.
+const UNANSWERED: Duration = Duration::from_secs(5);
+
 /// A connection to a cluster, made again when it breaks.
 pub struct Client {
     connector: Connector,
     seams: Seams,
     deadline: Instant,
+    /// Until when the first answer is waited for.
+    answer_by: Instant,
+    answered: AtomicBool,
     held: tokio::sync::Mutex<Option<(Channel, String)>>,
     /// Where the newest of this client's writes is to be seen.
     written: Mutex<Option<v1::Token>>,
@@ -57,16 +64,21 @@ impl Client {
     /// A client with the context in use; the deadline runs from here.
     pub fn new(global: &Global) -> Result<Self, Failure> {
         let seams = Seams::system();
-        Self::with_context(&context(global, &seams)?, seams, global.timeout)
+        let mut client = Self::with_context(&context(global, &seams)?, seams, global.timeout)?;
+        client.answer_by = client.deadline.min(Instant::now() + UNANSWERED);
+        Ok(client)
     }
 
-    /// A client with this context.
+    /// A client with this context, which waits as long for a first answer as for any.
     pub fn with_context(context: &Context, seams: Seams, timeout: Duration) -> Result<Self, Failure> {
         let connector = Connector::new(context, &seams)?;
+        let deadline = Instant::now() + timeout;
         Ok(Self {
             connector,
             seams,
-            deadline: Instant::now() + timeout,
+            deadline,
+            answer_by: deadline,
+            answered: AtomicBool::new(false),
             held: tokio::sync::Mutex::new(None),
             written: Mutex::default(),
         })
@@ -131,6 +143,7 @@ impl Client {
         loop {
             let (failure, wait) = match self.channel().await {
                 Ok(channel) => {
+                    self.answered.store(true, Ordering::Relaxed);
                     let mut message = Request::new(request.clone());
                     let left = self.deadline.saturating_duration_since(Instant::now());
                     message.set_timeout(left.clamp(Duration::from_millis(1), ATTEMPT));
@@ -144,7 +157,8 @@ impl Client {
                 Err(failure) => return Err(failure),
             };
             let wait = wait.unwrap_or(RETRY_DEFAULT);
-            if Instant::now() + wait >= self.deadline {
+            let until = if self.answered.load(Ordering::Relaxed) { self.deadline } else { self.answer_by };
+            if Instant::now() + wait >= until {
                 return Err(failure);
             }
             tokio::time::sleep(wait).await;

@@ -56,6 +56,12 @@ impl Failure {
         Self::from(Rejection::new(Reason::Internal, message))
     }
 
+    /// The same, said of one place or object.
+    pub fn about(mut self, what: impl std::fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         self.exit
@@ -119,10 +125,6 @@ impl From<certwright_agent::join::JoinError> for Failure {
 
 /// A command line that the parser refused: the same shape as every other failure.
 pub fn usage(error: &clap::Error) -> ExitCode {
-    let text = error.to_string();
-    let cause = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    let tips: Vec<&str> =
-        text.lines().map(str::trim).filter(|line| line.starts_with("tip:") || line.starts_with("<")).collect();
-    let cause = std::iter::once(cause).chain(tips).collect::<Vec<_>>().join(" ");
+    let cause = certwright_agent::usage::cause(error);
     Failure::usage(cause, "see `certwright --help` or `certwright VERB --help`").report()
 }

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use certwright_core::Reason;
 use certwright_core::x509::inspect::{Inspected, inspect};
 use certwright_core::x509::pem;
 use certwright_seams::Seams;
@@ -26,7 +27,7 @@ pub async fn run(global: &Global, args: InspectArgs) -> Result<ExitCode, Failure
         if octets.starts_with(&[0x30]) { vec![octets] } else { pem::certificates(&octets)? }
     } else if args.subject.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
         let served = certwright_agent::served::probe(&seams, &args.subject, &args.server_name).await;
-        served.map_err(|error| Failure::file(&args.subject, error))?.chain
+        served.map_err(|error| unreachable(&args.subject, &error))?.chain
     } else {
         return Err(Failure::usage(
             format!("{} is neither a file nor HOST:PORT", args.subject),
@@ -43,6 +44,11 @@ pub async fn run(global: &Global, args: InspectArgs) -> Result<ExitCode, Failure
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn unreachable(address: &str, error: &std::io::Error) -> Failure {
+    let fix = "check the address and that a TLS server listens there";
+    Failure::new(Reason::Unreachable, format!("{address}: {error}"), fix)
 }
 
 fn value(certificate: &Inspected) -> Value {

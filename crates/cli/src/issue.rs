@@ -59,20 +59,48 @@ pub async fn run(global: &Global, args: IssueArgs) -> Result<ExitCode, Failure> 
         usages: Vec::new(),
         request_id: client.request_id(),
         id: 0,
-        validate_only: false,
+        validate_only: args.validate_only,
     };
-    let issued = client
-        .call(wanted, |channel, request| async move { CertificatesClient::new(channel).issue(request).await })
-        .await?;
+    let sign =
+        client.call(wanted, |channel, request| async move { CertificatesClient::new(channel).issue(request).await });
+    let out = match &args.out {
+        Some(out) if !args.validate_only => out,
+        _ => return validated(global.output, &sign.await?),
+    };
     let key = key.as_ref().map(key_pem).transpose()?;
-    let files = write(&*disk, &args.out, &issued, key.as_ref())?;
+    let place = Place::prepare(&*disk, out, key.as_ref())?;
+    let issued = match sign.await {
+        Ok(issued) => issued,
+        Err(failure) => {
+            place.leave();
+            return Err(failure);
+        }
+    };
+    let files = place.fill(&issued, key.as_ref())?;
+    print(global.output, &issued, files)
+}
+
+/// Says what would be issued.
+fn validated(format: Format, answer: &v1::IssueResponse) -> Result<ExitCode, Failure> {
+    let (from, to) = (moment(answer.not_before.as_ref()), moment(answer.not_after.as_ref()));
+    match format {
+        Format::Json => output::line(&json!({"validated": true, "not_before": from, "not_after": to}).to_string())?,
+        Format::Yaml => output::value(format, &json!({"validated": true, "not_before": from, "not_after": to}))?,
+        Format::Name => {}
+        Format::Table | Format::Wide => output::line(&format!("would be signed until {to} (nothing was)"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what was issued and where it is.
+fn print(format: Format, issued: &v1::IssueResponse, files: Map<String, Value>) -> Result<ExitCode, Failure> {
     let value = json!({
         "serial": issued.serial, "index": issued.index, "not_before": moment(issued.not_before.as_ref()),
         "not_after": moment(issued.not_after.as_ref()), "files": files,
     });
-    match global.output {
+    match format {
         Format::Json => output::line(&value.to_string())?,
-        Format::Yaml => output::value(global.output, &value)?,
+        Format::Yaml => output::value(format, &value)?,
         Format::Name => output::line(&issued.serial)?,
         Format::Table | Format::Wide => {
             output::line(&format!("serial {} until {}", issued.serial, moment(issued.not_after.as_ref())))?;
@@ -82,32 +110,64 @@ pub async fn run(global: &Global, args: IssueArgs) -> Result<ExitCode, Failure> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the files an agent would write; the key and what holds it only for their owner.
-fn write(
-    disk: &dyn Disk,
-    directory: &Path,
-    issued: &v1::IssueResponse,
-    key: Option<&Zeroizing<String>>,
-) -> Result<Map<String, Value>, Failure> {
-    disk.create_dir_all(directory, 0o755).map_err(|error| Failure::file(directory.display(), error))?;
-    let leaf = pem::certificate(&issued.certificate);
-    let (root, intermediates) = issued.chain.split_last().map_or((None, &[][..]), |(root, rest)| (Some(root), rest));
-    let chain: String = intermediates.iter().map(|der| pem::certificate(der)).collect();
-    let mut contents = vec![
-        ("cert.pem", Zeroizing::new(leaf.clone()), 0o644),
-        ("chain.pem", Zeroizing::new(chain.clone()), 0o644),
-        ("fullchain.pem", Zeroizing::new(format!("{leaf}{chain}")), 0o644),
-        ("ca.pem", Zeroizing::new(root.map(|der| pem::certificate(der)).unwrap_or_default()), 0o644),
-    ];
-    if let Some(key) = key {
-        contents.push(("combined.pem", Zeroizing::new(format!("{leaf}{chain}{}", key.as_str())), 0o600));
-        contents.push(("key.pem", key.clone(), 0o600));
+/// Where the files go, known to be writable before anything is signed.
+struct Place<'a> {
+    disk: &'a dyn Disk,
+    directory: &'a Path,
+    /// Whether it was made for this.
+    made: bool,
+}
+
+/// Holds the key until its certificate is there, so that a refusal leaves the pair before as it was.
+const KEY_BEFORE: &str = ".key.pem.new";
+
+impl<'a> Place<'a> {
+    /// Makes the directory and writes the key there, beside the files that it may hold already.
+    fn prepare(disk: &'a dyn Disk, directory: &'a Path, key: Option<&Zeroizing<String>>) -> Result<Self, Failure> {
+        let made = !disk.exists(directory).map_err(|error| Failure::file(directory.display(), error))?;
+        disk.create_dir_all(directory, 0o755).map_err(|error| Failure::file(directory.display(), error))?;
+        let place = Self { disk, directory, made };
+        let text = key.map_or("", |key| key.as_str());
+        disk.write_atomic(&directory.join(KEY_BEFORE), text.as_bytes(), 0o600).map_err(|error| {
+            place.leave();
+            Failure::file(directory.display(), error)
+        })?;
+        Ok(place)
     }
-    let mut files = Map::new();
-    for (name, text, mode) in contents {
-        let path = directory.join(name);
-        disk.write_atomic(&path, text.as_bytes(), mode).map_err(|error| Failure::file(path.display(), error))?;
-        files.insert(name.to_string(), Value::String(path.display().to_string()));
+
+    /// Leaves it as it was found; what cannot be removed is in nobody's way.
+    fn leave(&self) {
+        let _ = match self.made {
+            true => self.disk.remove_dir_all(self.directory),
+            false => self.disk.remove(&self.directory.join(KEY_BEFORE)),
+        };
     }
-    Ok(files)
+
+    /// Writes the files an agent would write; the key and what holds it only for their owner.
+    fn fill(&self, issued: &v1::IssueResponse, key: Option<&Zeroizing<String>>) -> Result<Map<String, Value>, Failure> {
+        let leaf = pem::certificate(&issued.certificate);
+        let (root, intermediates) =
+            issued.chain.split_last().map_or((None, &[][..]), |(root, rest)| (Some(root), rest));
+        let chain: String = intermediates.iter().map(|der| pem::certificate(der)).collect();
+        let mut contents = vec![
+            ("cert.pem", Zeroizing::new(leaf.clone()), 0o644),
+            ("chain.pem", Zeroizing::new(chain.clone()), 0o644),
+            ("fullchain.pem", Zeroizing::new(format!("{leaf}{chain}")), 0o644),
+            ("ca.pem", Zeroizing::new(root.map(|der| pem::certificate(der)).unwrap_or_default()), 0o644),
+        ];
+        if let Some(key) = key {
+            contents.push(("combined.pem", Zeroizing::new(format!("{leaf}{chain}{}", key.as_str())), 0o600));
+            contents.push(("key.pem", key.clone(), 0o600));
+        }
+        let mut files = Map::new();
+        for (name, text, mode) in contents {
+            let path = self.directory.join(name);
+            let written = self.disk.write_atomic(&path, text.as_bytes(), mode);
+            written.map_err(|error| Failure::file(path.display(), error))?;
+            files.insert(name.to_string(), Value::String(path.display().to_string()));
+        }
+        let before = self.directory.join(KEY_BEFORE);
+        self.disk.remove(&before).map_err(|error| Failure::file(before.display(), error))?;
+        Ok(files)
+    }
 }

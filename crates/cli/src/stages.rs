@@ -2,10 +2,11 @@
 //!
 //! It refuses to wait for ever: the command's deadline ends it with exit code 124.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use certwright_proto::v1;
+use certwright_proto::v1::agents_client::AgentsClient;
 use certwright_proto::v1::certificates_client::CertificatesClient;
 use tokio::time::Instant;
 
@@ -64,25 +65,68 @@ fn passed(stage: &str) -> &'static [&'static str] {
     &STAGES[..reached.map_or(0, |place| place + 1)]
 }
 
-/// Whether every target of the instance has the generation, as far as it is to be proved.
-fn delivered(instance: &v1::InstanceStatus, generation: u64, targets: &[v1::Target]) -> bool {
+/// Whether an agent holds a target: it is named there, or carries all the labels that are.
+fn holds(agent: &v1::Agent, target: &v1::Target) -> bool {
+    match target.agent.as_str() {
+        "" => target.selector.iter().all(|(key, value)| agent.labels.get(key) == Some(value)),
+        name => agent.name.strip_prefix("agents/") == Some(name),
+    }
+}
+
+/// Whether every target that the instance's agent holds has the generation, as far as it is to be proved. A target that
+/// another agent holds never reports here.
+fn delivered(instance: &v1::InstanceStatus, agent: &v1::Agent, generation: u64, targets: &[v1::Target]) -> bool {
     instance.generation >= generation
-        && targets.iter().all(|target| {
-            let holds = |delivery: &&v1::DeliveryStatus| delivery.target == target.name;
-            match instance.deliveries.iter().find(holds) {
-                // A target that another agent holds never reports here.
-                None => !target.agent.is_empty() && target.agent != instance.agent,
-                Some(delivery) => {
-                    let wanted = if target.served_check.is_some() { "served" } else { "written" };
-                    delivery.generation >= generation && delivery.stage == wanted && delivery.failure_reason.is_empty()
-                }
-            }
+        && targets.iter().filter(|target| holds(agent, target)).all(|target| {
+            let reported = instance.deliveries.iter().find(|delivery| delivery.target == target.name);
+            reported.is_some_and(|delivery| {
+                let wanted = if target.served_check.is_some() { "served" } else { "written" };
+                delivery.generation >= generation && delivery.stage == wanted && delivery.failure_reason.is_empty()
+            })
         })
+}
+
+/// Reads one agent by its short name; nothing when it is not registered.
+pub async fn agent(client: &Client, name: &str) -> Result<Option<v1::Agent>, Failure> {
+    let request = v1::GetRequest { name: format!("agents/{name}"), min_token: client.min_token() };
+    let answer = client
+        .call(request, |channel, request| async move { AgentsClient::new(channel).get_agent(request).await })
+        .await;
+    match answer {
+        Ok(answer) => Ok(answer.agent),
+        Err(failure) if failure.code() == "NOT_FOUND" => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Whether every instance is where it shall be. Agents are read only once their instance has its generation, and once:
+/// what they hold follows from their labels.
+async fn all_delivered(
+    client: &Client,
+    instances: &[v1::InstanceStatus],
+    generation_of: impl Fn(&v1::InstanceStatus) -> u64,
+    targets: &[v1::Target],
+    agents: &mut BTreeMap<String, v1::Agent>,
+) -> Result<bool, Failure> {
+    for instance in instances {
+        let generation = generation_of(instance);
+        if instance.generation < generation {
+            return Ok(false);
+        }
+        if !agents.contains_key(&instance.agent) {
+            let Some(agent) = agent(client, &instance.agent).await? else { return Ok(false) };
+            agents.insert(instance.agent.clone(), agent);
+        }
+        if !delivered(instance, &agents[&instance.agent], generation, targets) {
+            return Ok(false);
+        }
+    }
+    Ok(!instances.is_empty())
 }
 
 /// Waits until every instance has reached its generation of `wanted` (or any, when it is not named there) on every target.
 pub async fn wait_delivered(client: &Client, name: &str, wanted: &[(String, u64)]) -> Result<v1::Certificate, Failure> {
-    let mut said = BTreeSet::new();
+    let (mut said, mut agents) = (BTreeSet::new(), BTreeMap::new());
     loop {
         let certificate = get(client, name).await?;
         let status = certificate.status.clone().unwrap_or_default();
@@ -97,14 +141,50 @@ pub async fn wait_delivered(client: &Client, name: &str, wanted: &[(String, u64)
                 }
             }
         }
-        let all = !status.instances.is_empty()
-            && status.instances.iter().all(|instance| delivered(instance, generation_of(instance), &targets));
-        if all {
+        if all_delivered(client, &status.instances, generation_of, &targets, &mut agents).await? {
             return Ok(certificate);
         }
         if Instant::now() + POLL >= client.deadline() {
             return Err(Failure::timed_out(format!("{name} is not delivered everywhere yet")));
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use certwright_proto::v1;
+
+    use super::delivered;
+
+    fn agent(name: &str, region: &str) -> v1::Agent {
+        let labels = [("region".to_string(), region.to_string())].into();
+        v1::Agent { name: format!("agents/{name}"), labels, ..v1::Agent::default() }
+    }
+
+    fn instance(agent: &str, written: &[&str]) -> v1::InstanceStatus {
+        let report = |target: &&str| v1::DeliveryStatus {
+            target: target.to_string(),
+            generation: 2,
+            stage: "written".into(),
+            ..v1::DeliveryStatus::default()
+        };
+        let deliveries = written.iter().map(report).collect();
+        v1::InstanceStatus { agent: agent.into(), generation: 2, deliveries, ..v1::InstanceStatus::default() }
+    }
+
+    #[test]
+    fn an_instance_is_delivered_when_the_targets_of_its_own_agent_are() {
+        let selector = [("region".to_string(), "eu".to_string())].into();
+        let targets = [
+            v1::Target { name: "named".into(), agent: "a".into(), ..v1::Target::default() },
+            v1::Target { name: "selected".into(), selector, ..v1::Target::default() },
+        ];
+        let (a, b, both) = (agent("a", "us"), agent("b", "eu"), agent("a", "eu"));
+        assert!(delivered(&instance("a", &["named"]), &a, 2, &targets));
+        assert!(delivered(&instance("b", &["selected"]), &b, 2, &targets));
+        assert!(!delivered(&instance("a", &["named"]), &both, 2, &targets));
+        assert!(!delivered(&instance("b", &[]), &b, 2, &targets));
+        assert!(!delivered(&instance("b", &["selected"]), &b, 3, &targets));
     }
 }

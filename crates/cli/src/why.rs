@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+use certwright_agent::failure::FailureReason;
+use certwright_core::Reason;
 use certwright_core::time::Timestamp;
 use certwright_proto::v1;
 use serde_json::json;
@@ -13,6 +15,9 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::get::{condition, now, resource};
 use crate::output::{self, moment, until};
+
+/// The way out of a reason that this program does not know yet.
+const CORRECT_IT: &str = "correct what the message names";
 
 /// One finding: whether it is as it should be, what it is, what to do.
 struct Finding {
@@ -26,7 +31,8 @@ pub async fn run(global: &Global, args: NameArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(global)?;
     let name = resource(Kind::Certificates, &global.namespace, &args.name);
     let certificate = crate::stages::get(&client, &name).await?;
-    let findings = explain(&certificate, now(&client));
+    let mut findings = explain(&certificate, now(&client));
+    findings.extend(unregistered(&client, &certificate).await?);
     match global.output {
         Format::Json | Format::Yaml => {
             let findings: Vec<_> = findings
@@ -67,6 +73,25 @@ fn explain(certificate: &v1::Certificate, now: Timestamp) -> Vec<Finding> {
     findings
 }
 
+/// Agents that targets name and that nobody has joined as.
+async fn unregistered(client: &Client, certificate: &v1::Certificate) -> Result<Vec<Finding>, Failure> {
+    let targets = certificate.spec.as_ref().map(|spec| spec.targets.as_slice()).unwrap_or_default();
+    let instances = certificate.status.as_ref().map(|status| status.instances.as_slice()).unwrap_or_default();
+    let mut findings = Vec::new();
+    for target in targets.iter().filter(|target| !target.agent.is_empty()) {
+        let name = &target.agent;
+        let known = instances.iter().any(|instance| instance.agent == *name);
+        if !known && crate::stages::agent(client, name).await?.is_none() {
+            findings.push(Finding {
+                good: false,
+                text: format!("target {} is for agent {name}, which is not registered", target.name),
+                next: format!("let it join with a token: certwright token create --role agent --agent {name}"),
+            });
+        }
+    }
+    Ok(findings)
+}
+
 fn explain_instance(instance: &v1::InstanceStatus, now: Timestamp, findings: &mut Vec<Finding>) {
     let who = &instance.agent;
     if instance.generation > 0 {
@@ -86,7 +111,11 @@ fn explain_instance(instance: &v1::InstanceStatus, now: Timestamp, findings: &mu
                 "{} attempts failed, the last with {}: {}",
                 instance.failed_attempts, instance.last_failure_reason, instance.last_failure_message
             ),
-            next: format!("the next attempt is at {}", moment(instance.next_attempt_time.as_ref())),
+            next: [
+                Reason::from_code(&instance.last_failure_reason).map_or(CORRECT_IT, Reason::fix),
+                &format!("the next attempt is at {}", moment(instance.next_attempt_time.as_ref())),
+            ]
+            .join("; "),
         });
     } else if instance.issuing_generation > 0 {
         findings.push(Finding {
@@ -102,8 +131,50 @@ fn explain_instance(instance: &v1::InstanceStatus, now: Timestamp, findings: &mu
             let text = format!("{place}: generation {} {}", delivery.generation, delivery.stage);
             findings.push(Finding { good, text, next: String::new() });
         } else {
-            let text = format!("{place}: generation {}: {}", delivery.generation, delivery.failure_reason);
-            findings.push(Finding { good: false, text, next: delivery.failure_message.clone() });
+            let (reason, cause) = (&delivery.failure_reason, &delivery.failure_message);
+            let text = format!("{place}: generation {}: {reason}: {cause}", delivery.generation);
+            let next = FailureReason::from_code(reason).map_or(CORRECT_IT, FailureReason::fix);
+            findings.push(Finding { good: false, text, next: next.to_string() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use certwright_core::time::Timestamp;
+    use certwright_proto::v1;
+
+    use super::{Finding, explain_instance};
+
+    fn findings(instance: &v1::InstanceStatus) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        explain_instance(instance, Timestamp::from_millis(0), &mut findings);
+        findings
+    }
+
+    #[test]
+    fn a_failure_is_told_with_its_cause_and_then_its_way_out() {
+        let delivery = v1::DeliveryStatus {
+            target: "files".into(),
+            generation: 1,
+            stage: "verified".into(),
+            failure_reason: "TARGET_FULL".into(),
+            failure_message: "/tls: no space".into(),
+            ..v1::DeliveryStatus::default()
+        };
+        let delivery =
+            v1::InstanceStatus { agent: "a".into(), deliveries: vec![delivery], ..v1::InstanceStatus::default() };
+        let told = findings(&delivery).remove(0);
+        assert_eq!(told.text, "a target files: generation 1: TARGET_FULL: /tls: no space");
+        assert_eq!(told.next, "free space at the target; the agent tries again by itself");
+
+        let attempt = v1::InstanceStatus {
+            failed_attempts: 3,
+            last_failure_reason: "POLICY_DENIED".into(),
+            ..v1::InstanceStatus::default()
+        };
+        let told = findings(&attempt).remove(0);
+        let way_out = "ask for names, usages and lifetimes that the issuer allows; the next attempt is at ";
+        assert!(told.next.starts_with(way_out), "{}", told.next);
     }
 }

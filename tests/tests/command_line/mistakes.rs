@@ -1,0 +1,136 @@
+//! What newcomers get wrong, and what they are told: the command line, the context, the server, the order of things.
+//!
+//! It refuses refusals that leave somebody looking: each names what is wrong and the way out.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use certwright_tests::program::{ours, run};
+
+use crate::shared::{self, refusal};
+
+#[test]
+fn a_command_that_is_not_complete_shows_what_there_is() {
+    for (words, named) in
+        [(&[][..], "apply"), (&["token"], "revoke"), (&["ca"], "bundle"), (&["operator", "raft"], "remove")]
+    {
+        let output = run(Command::new(ours("certwright")).args(words));
+        refusal(&output, 2, "USAGE");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.lines().any(|line| line.trim().starts_with(named)), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn what_is_missing_and_what_is_possible_is_named() {
+    let cases: [(&[&str], &[&str]); 5] = [
+        (&["issue", "--issuer", "demo", "--out", "o1"], &["--csr <FILE>"]),
+        (&["renew"], &["<NAME>"]),
+        (&["get", "nonsense"], &["possible values", "certificates", "issuers"]),
+        (&["token", "create", "--role", "king"], &["node, agent"]),
+        (&["--server", "foo", "status"], &["foo", "HOST:PORT"]),
+    ];
+    for (words, named) in cases {
+        let message = refusal(&run(Command::new(ours("certwright")).args(words)), 2, "USAGE");
+        assert!(named.iter().all(|name| message.contains(name)), "{words:?}: {message}");
+    }
+    let message = refusal(&run(Command::new(ours("certwright-agent")).args(["--join", "a:1"])), 2, "USAGE");
+    assert!(message.contains("--token <@FILE>"), "{message}");
+}
+
+#[test]
+fn a_server_that_is_down_does_not_cost_the_whole_time() {
+    let fleet = shared::fleet();
+    let start = Instant::now();
+    let output = fleet.try_run(&["--server", "127.0.0.1:1", "--timeout", "60s", "status"]);
+    refusal(&output, 1, "UNREACHABLE");
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    let message = refusal(&run(Command::new(ours("certwright")).args(["inspect", "localhost:1"])), 1, "UNREACHABLE");
+    assert!(message.contains("localhost:1"), "{message}");
+}
+
+#[test]
+fn an_administrators_context_is_not_an_agents() {
+    let fleet = shared::fleet();
+    let (context, state) = (fleet.context(), fleet.folder().join("no-agents-state"));
+    let before = std::fs::read(&context).unwrap();
+    for join in [&[][..], &["--join", "127.0.0.1:1", "--token", "cw1.x"]] {
+        let mut agent = Command::new(ours("certwright-agent"));
+        agent.arg("--state").arg(&state).args(join).env("CERTWRIGHT_CONTEXT", &context).env("CERTWRIGHT_LOG", "off");
+        let message = refusal(&run(&mut agent), 4, "INVALID_CONTEXT");
+        assert!(message.contains("administrator/"), "{message}");
+    }
+    assert_eq!(std::fs::read(&context).unwrap(), before, "the administrator's context was replaced");
+}
+
+#[test]
+fn an_authority_stays_as_it_was_made() {
+    let fleet = shared::fleet();
+    let file = fleet.folder().join("authority.yaml");
+    let authority = |common_name: &str| {
+        let text = format!(
+            "apiVersion: certwright.dev/v1\nkind: Authority\nmetadata: {{name: kept}}\nspec: {{commonName: {common_name}}}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        fleet.try_run(&["apply", "-f", file.to_str().unwrap()])
+    };
+    let printed = |output: std::process::Output| String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed(authority("Kept")), "authority/kept created\n");
+    assert_eq!(printed(authority("Kept")), "authority/kept unchanged\n");
+    let message = refusal(&authority("Other"), 1, "ALREADY_EXISTS");
+    let place = format!("error: {}: authority/kept: ", file.display());
+    assert!(message.starts_with(&place) && message.contains("another spec.commonName"), "{message}");
+}
+
+#[test]
+fn nothing_is_signed_for_a_place_that_cannot_be_written() {
+    let fleet = shared::fleet();
+    let file = fleet.folder().join("in-the-way");
+    std::fs::write(&file, "x").unwrap();
+    let issue = |out: &std::path::Path, issuer: &str| {
+        let out = out.to_str().unwrap();
+        vec!["issue", "--dns", "place.internal", "--issuer", issuer, "--out", out]
+            .into_iter()
+            .map(str::to_string)
+            .collect()
+    };
+    let words: Vec<String> = issue(&file.join("out"), "demo");
+    fleet.refused(&words.iter().map(String::as_str).collect::<Vec<_>>(), 1, "FILE_FAILED");
+
+    // A refusal leaves the pair of before alone.
+    let kept = fleet.folder().join("kept-pair");
+    std::fs::create_dir(&kept).unwrap();
+    std::fs::write(kept.join("key.pem"), "before").unwrap();
+    let words: Vec<String> = issue(&kept, "nope");
+    fleet.refused(&words.iter().map(String::as_str).collect::<Vec<_>>(), 1, "ISSUER_NOT_FOUND");
+    assert_eq!(std::fs::read_to_string(kept.join("key.pem")).unwrap(), "before");
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 1, "the refusal left files behind");
+}
+
+#[test]
+fn a_request_can_be_checked_without_a_signature() {
+    let fleet = shared::fleet();
+    let before = fleet.happened();
+    let check =
+        |issuer: &str| ["issue", "--dns", "check.internal", "--issuer", issuer, "--validate-only"].map(str::to_string);
+    let words = check("demo");
+    let answer = fleet.json(&words.each_ref().map(String::as_str));
+    assert!(answer["validated"] == true && answer["not_after"].is_string(), "{answer}");
+    assert_eq!(before, fleet.happened());
+    let words = check("nope");
+    fleet.refused(&words.each_ref().map(String::as_str), 1, "ISSUER_NOT_FOUND");
+}
+
+#[test]
+fn why_names_an_agent_that_nobody_has_joined_as() {
+    let fleet = shared::fleet();
+    fleet.apply(
+        "apiVersion: certwright.dev/v1\nkind: Certificate\nmetadata: {name: lonely}\nspec:\n  \
+         dnsNames: [lonely.internal]\n  issuerRef: {name: demo}\n  \
+         targets:\n  - {name: files, agent: ghost, files: {directory: /x}}\n",
+    );
+    let output = fleet.try_run(&["why", "lonely"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("agent ghost, which is not registered") && said.contains("--agent ghost"), "{said}");
+}
