@@ -119,7 +119,7 @@ struct Place<'a> {
 }
 
 /// Holds the key until its certificate is there, so that a refusal leaves the pair before as it was.
-const KEY_BEFORE: &str = ".key.pem.new";
+const KEY_BEFORE: &str = "key.pem.unsigned";
 
 impl<'a> Place<'a> {
     /// Makes the directory and writes the key there, beside the files that it may hold already.
