@@ -5,6 +5,7 @@
 pub mod demo;
 pub mod fleet;
 pub mod local;
+pub mod processes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,10 +26,16 @@ pub async fn run(global: &Global, args: DevArgs) -> Result<ExitCode, Failure> {
     let seams = Seams::system();
     let directory = directory(&args, &seams)?;
     if args.stop {
-        let stopped = fleet::stop(&directory, &*seams.disk).await?;
-        note(&format!("stopped: {}", stopped.join(", ")));
+        let stopped = processes::stop(&directory, &*seams.disk).await?;
+        note(&match stopped.as_slice() {
+            [] => format!("nothing runs in {}", directory.display()),
+            names => format!("stopped: {}", names.join(", ")),
+        });
         return Ok(ExitCode::SUCCESS);
     }
+    processes::refuse_running(&directory, &*seams.disk)?;
+    processes::refuse_other_shape(&directory, args.servers, &*seams.disk)?;
+    seams.disk.create_dir_all(&directory, 0o700).map_err(|error| Failure::file(directory.display(), error))?;
     note(&format!("everything is kept in {}", directory.display()));
     let separate = args.detach || args.servers > 1 || args.agents > 1;
     if separate {
@@ -48,7 +55,6 @@ fn directory(args: &DevArgs, seams: &Seams) -> Result<PathBuf, Failure> {
             std::env::temp_dir().join(format!("certwright-dev-{}", hex::encode(name)))
         }
     };
-    seams.disk.create_dir_all(&directory, 0o700).map_err(|error| Failure::file(directory.display(), error))?;
     Ok(directory)
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certwright_agent::Context;
+use certwright_core::Reason;
 use certwright_core::time::Timestamp;
 use certwright_proto::manifest;
 use certwright_proto::v1;
@@ -21,6 +22,8 @@ use crate::output::{self, note};
 
 /// How often files and state are looked at.
 const POLL: Duration = Duration::from_millis(50);
+/// How long a certificate must still be valid to be shown: its files are checked a moment later.
+const VALID_FOR: Duration = Duration::from_secs(1);
 /// The certificate shown.
 const NAME: &str = "namespaces/default/certificates/web";
 /// Files of a target.
@@ -124,18 +127,31 @@ impl Demo {
         let written = self.seams.disk.write_atomic(&file, text.as_bytes(), 0o644);
         written.map_err(|error| Failure::file(file.display(), error))?;
         note(&format!("applying {}:\n{}", file.display(), text.trim_end()));
+        let before = self.newest().await?;
         let start = Instant::now();
         self.apply(&text).await?;
-        let issued = self.instance(start, |instance| instance.generation > 0).await?;
+        let issued = self.instance(start, |instance| instance.generation > 0 && self.is_valid(instance)).await?;
         let first_ms = start.elapsed().as_millis();
-        note(&format!("issued: serial {} ({first_ms} ms after apply)", issued.serial));
-        let delivered = self.instance(start, |instance| self.written(instance, 1)).await?;
+        note(&match issued.generation > before {
+            true => format!("issued: serial {} ({first_ms} ms after apply)", issued.serial),
+            false => format!("there already: serial {}, generation {}", issued.serial, issued.generation),
+        });
+        let delivered = self.delivered(start, issued.generation).await?;
         let delivered_ms = start.elapsed().as_millis();
-        let serial = self.check()?;
         note(&format!("delivered: {} holds key and chain, verified ({delivered_ms} ms)", self.live().display()));
         Ok(
-            json!({"first_ms": first_ms, "delivered_ms": delivered_ms, "serial": serial, "generation": delivered.generation}),
+            json!({"first_ms": first_ms, "delivered_ms": delivered_ms, "serial": delivered.serial, "generation": delivered.generation}),
         )
+    }
+
+    /// The newest generation there is, from an earlier run in the same directory; 0 when there is none.
+    async fn newest(&self) -> Result<u64, Failure> {
+        let certificate = match crate::stages::get(&self.client, NAME).await {
+            Err(failure) if failure.code() == Reason::NotFound.code() => return Ok(0),
+            answer => answer?,
+        };
+        let instances = certificate.status.map(|status| status.instances).unwrap_or_default();
+        Ok(instances.iter().map(|instance| instance.generation).max().unwrap_or(0))
     }
 
     /// Issue, delivery and the first renewal, each checked on disk; the last line of standard output is the proof.
@@ -145,11 +161,9 @@ impl Demo {
         let generation = first["generation"].as_u64().unwrap_or(1);
         let start = Instant::now();
         note("waiting for the first renewal: two thirds of thirty seconds ...");
-        let renewed = self
-            .instance(start, |instance| instance.generation > generation && self.written(instance, generation + 1))
-            .await?;
+        let renewed = self.delivered(start, generation + 1).await?;
         let renewed_ms = start.elapsed().as_millis();
-        let serial = self.check()?;
+        let serial = renewed.serial.clone();
         if serial == before {
             return Err(Failure::finding(
                 "the renewed certificate has the serial of the old one",
@@ -172,12 +186,24 @@ impl Demo {
         Ok(())
     }
 
-    /// Whether the agent has proved a generation on every target.
-    fn written(&self, instance: &v1::InstanceStatus, generation: u64) -> bool {
-        let reached = |delivery: &v1::DeliveryStatus| {
-            !delivery.target.is_empty() && delivery.stage == "written" && delivery.failure_reason.is_empty()
-        };
-        instance.deliveries.iter().any(|delivery| reached(delivery) && delivery.generation >= generation)
+    /// Waits until a generation, this one or a later, is valid, written, and what the files hold.
+    async fn delivered(&self, start: Instant, generation: u64) -> Result<v1::InstanceStatus, Failure> {
+        loop {
+            let wanted = |instance: &v1::InstanceStatus| {
+                instance.generation >= generation && self.is_valid(instance) && written(instance, instance.generation)
+            };
+            let instance = self.instance(start, wanted).await?;
+            if self.check()? == instance.serial {
+                return Ok(instance);
+            }
+            // A renewal replaced the files between the two looks.
+            self.pause(start).await?;
+        }
+    }
+
+    fn is_valid(&self, instance: &v1::InstanceStatus) -> bool {
+        let now = Timestamp::from_millis(self.seams.clock.wall_millis());
+        valid_for(instance, now) >= VALID_FOR
     }
 
     /// Waits until the only instance is as wanted.
@@ -192,14 +218,17 @@ impl Demo {
             if let Some(instance) = instances.into_iter().find(&wanted) {
                 return Ok(instance);
             }
-            if Instant::now() >= self.client.deadline() {
-                return Err(Failure::timed_out(format!(
-                    "{NAME} did not get there within {} s",
-                    start.elapsed().as_secs()
-                )));
-            }
-            tokio::time::sleep(POLL).await;
+            self.pause(start).await?;
         }
+    }
+
+    /// A moment between two looks; a failure when it takes too long.
+    async fn pause(&self, start: Instant) -> Result<(), Failure> {
+        if Instant::now() >= self.client.deadline() {
+            return Err(Failure::timed_out(format!("{NAME} did not get there within {} s", start.elapsed().as_secs())));
+        }
+        tokio::time::sleep(POLL).await;
+        Ok(())
     }
 
     /// Checks the delivered files themselves; answers the serial.
@@ -217,5 +246,36 @@ impl Demo {
              certwright inspect {}/cert.pem",
             self.live().display()
         )
+    }
+}
+
+/// How long the newest certificate of an instance is valid from now on; nothing when it has expired.
+fn valid_for(instance: &v1::InstanceStatus, now: Timestamp) -> Duration {
+    let end = instance.not_after.as_ref().and_then(output::timestamp);
+    end.map(|end| end.since(now)).unwrap_or_default()
+}
+
+/// Whether the agent has proved a generation on a target.
+fn written(instance: &v1::InstanceStatus, generation: u64) -> bool {
+    let reached = |delivery: &v1::DeliveryStatus| {
+        !delivery.target.is_empty() && delivery.stage == "written" && delivery.failure_reason.is_empty()
+    };
+    instance.deliveries.iter().any(|delivery| reached(delivery) && delivery.generation >= generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_expired_is_valid_for_no_time() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let instance = v1::InstanceStatus { generation: 1, not_after: at(1_000), ..Default::default() };
+        let cases = [(970, 30), (999, 1), (1_000, 0), (1_031, 0)];
+        for (now, expected) in cases {
+            let now = Timestamp::from_millis(now * 1_000);
+            assert_eq!(valid_for(&instance, now), Duration::from_secs(expected), "at {now}");
+        }
+        assert_eq!(valid_for(&v1::InstanceStatus::default(), Timestamp::from_millis(0)), Duration::ZERO);
     }
 }

@@ -1,8 +1,7 @@
-//! Servers and agents as separate processes of this binary, and the list of them in `processes.json`.
+//! Servers and agents as separate processes of this binary.
 //!
 //! It refuses to leave processes behind: what it started it stops, by process id.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,56 +10,23 @@ use std::time::Duration;
 use certwright_agent::Context;
 use certwright_proto::v1;
 use certwright_proto::v1::tokens_client::TokensClient;
+use certwright_seams::Seams;
 use certwright_seams::net::draw_port;
-use certwright_seams::{Disk, Seams};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use serde::{Deserialize, Serialize};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::demo::Demo;
+use super::processes::{self, Process, Processes, STOP_WITHIN};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::note;
 
 /// How long a server may take to serve.
 const START_WITHIN: Duration = Duration::from_secs(60);
-/// How long a process may take to stop before it is killed.
-const STOP_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 /// Drawn ports that may be taken before there is none.
 const PORT_ATTEMPTS_MAX: usize = 100;
-
-/// One process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Process {
-    /// Its process id.
-    pub pid: u32,
-    /// `server` or `agent`.
-    pub role: String,
-    /// Where clients connect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grpc: Option<String>,
-    /// Where probes connect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<String>,
-    /// Where servers connect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub raft: Option<String>,
-    /// Its data.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<PathBuf>,
-}
-
-/// Processes by name.
-pub type Processes = BTreeMap<String, Process>;
-
-impl Process {
-    /// This very process in a role.
-    pub fn of_this_process(role: &str) -> Self {
-        Self { pid: std::process::id(), role: role.to_string(), grpc: None, http: None, raft: None, data: None }
-    }
-}
 
 /// Running processes that this one started.
 pub struct Fleet {
@@ -83,35 +49,22 @@ impl Fleet {
     }
 
     async fn start_servers(&mut self, servers: u8) -> Result<(), Failure> {
-        let context = self.directory.join("context");
         for number in 1..=servers {
             let name = format!("server-{number}");
-            let data = self.directory.join(if servers == 1 { "data".to_string() } else { name.clone() });
-            let ports = free_ports(&self.seams).await?;
-            let mut arguments = vec!["server".to_string(), "--name".to_string(), name.clone()];
-            for (flag, port) in ["--grpc", "--raft", "--http"].iter().zip(&ports) {
-                arguments.extend([flag.to_string(), port.to_string()]);
-            }
-            arguments.extend(["--data".to_string(), data.display().to_string()]);
-            if self.seams.disk.exists(&data.join("node.json")).unwrap_or(false) {
-                arguments.truncate(3);
-                arguments.extend(["--data".to_string(), data.display().to_string()]);
-            } else if number == 1 {
-                arguments.push("--bootstrap".to_string());
-            } else {
-                let token = self.directory.join(format!("{name}.token"));
-                self.token(&context, &token).await?;
-                let first = Context::load(&*self.seams.disk, &context)?.servers[0].clone();
-                arguments.extend(["--join".to_string(), first, "--token".to_string(), format!("@{}", token.display())]);
-            }
-            let [grpc, raft, http] = ports.map(|port| Some(port.to_string()));
-            self.spawn(
-                &name,
-                &arguments,
-                Process { pid: 0, role: "server".to_string(), grpc, http, raft, data: Some(data.clone()) },
-            )?;
+            let data = self.directory.join(if servers == 1 { "data" } else { &name });
+            let mut arguments = ["server", "--data", &data.display().to_string()].map(str::to_string).to_vec();
+            let ports = match processes::record(&data, &*self.seams.disk)? {
+                // It listens where it did and needs no flags for it.
+                Some(record) => [record.api_listen, record.raft_listen, record.http_listen],
+                None => {
+                    let ports = free_ports(&self.seams).await?.map(|port| port.to_string());
+                    arguments.extend(self.first_arguments(number, &name, &ports).await?);
+                    ports
+                }
+            };
+            self.spawn(&name, "server", data.clone(), &arguments, ports.map(Some))?;
             if number == 1 {
-                self.first_context(&data, &context).await?;
+                self.first_context(&data).await?;
             }
             self.until_member(&name, number).await?;
             note(&format!("{name} serves"));
@@ -119,17 +72,34 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits for the context that bootstrap writes and puts it where users look.
-    async fn first_context(&mut self, data: &Path, context: &Path) -> Result<(), Failure> {
+    /// What a server is told once: its name, where it listens, and to found the cluster or to join it.
+    async fn first_arguments(&self, number: u8, name: &str, ports: &[String; 3]) -> Result<Vec<String>, Failure> {
+        let [grpc, raft, http] = ports;
+        let mut arguments = vec!["--name", name, "--grpc", grpc, "--raft", raft, "--http", http];
+        if number == 1 {
+            arguments.push("--bootstrap");
+            return Ok(arguments.into_iter().map(str::to_string).collect());
+        }
+        let (context, token) = (self.directory.join("context"), self.directory.join(format!("{name}.token")));
+        self.token(&context, &token).await?;
+        let first = Context::load(&*self.seams.disk, &context)?.servers[0].clone();
+        let token = format!("@{}", token.display());
+        arguments.extend(["--join", &first, "--token", &token]);
+        Ok(arguments.into_iter().map(str::to_string).collect())
+    }
+
+    /// Waits for the context that bootstrap writes and puts it where users look, unless it is there from before.
+    async fn first_context(&mut self, data: &Path) -> Result<(), Failure> {
+        let context = self.directory.join("context");
+        if self.seams.disk.exists(&context).unwrap_or(false) {
+            return Ok(());
+        }
         let written = data.join("administrator.context");
         self.wait("the first server's bootstrap", async |fleet: &Self| {
             fleet.seams.disk.exists(&written).unwrap_or(false)
         })
         .await?;
-        if !self.seams.disk.exists(context).unwrap_or(false) {
-            Context::load(&*self.seams.disk, &written)?.save(&*self.seams.disk, context)?;
-        }
-        Ok(())
+        Ok(Context::load(&*self.seams.disk, &written)?.save(&*self.seams.disk, &context)?)
     }
 
     /// Waits until the newest server votes, then tells the administrator's context about it.
@@ -191,14 +161,20 @@ impl Fleet {
             let context = demo.join(&name).await?;
             let state = self.directory.join(&name);
             let words = ["agent", "--context", &context.display().to_string(), "--state", &state.display().to_string()];
-            let process = Process { data: Some(state), ..Process::of_this_process("agent") };
-            self.spawn(&name, &words.map(str::to_string), process)?;
+            self.spawn(&name, "agent", state.clone(), &words.map(str::to_string), [None, None, None])?;
         }
         Ok(())
     }
 
     /// Starts one process in a session of its own, its output in `NAME.log`.
-    fn spawn(&mut self, name: &str, arguments: &[String], mut process: Process) -> Result<(), Failure> {
+    fn spawn(
+        &mut self,
+        name: &str,
+        role: &str,
+        data: PathBuf,
+        arguments: &[String],
+        [grpc, raft, http]: [Option<String>; 3],
+    ) -> Result<(), Failure> {
         let log = self.directory.join(format!("{name}.log"));
         let flags = rustix::fs::OFlags::CREATE
             | rustix::fs::OFlags::WRONLY
@@ -217,10 +193,10 @@ impl Fleet {
             .process_group(0)
             .spawn()
             .map_err(|error| Failure::internal(format!("{name} cannot be started: {error}")))?;
-        process.pid = child.id().unwrap_or_default();
+        let process = Process::running(child.id().unwrap_or_default(), role, data, &*self.seams.disk);
         self.children.push((name.to_string(), child));
-        self.processes.insert(name.to_string(), process);
-        write(&self.directory, &self.processes, &*self.seams.disk)
+        self.processes.insert(name.to_string(), Process { grpc, raft, http, ..process });
+        processes::write(&self.directory, &self.processes, &*self.seams.disk)
     }
 
     /// Stops everything, agents first.
@@ -244,48 +220,6 @@ fn terminate(pid: Option<u32>) {
         // A process that is gone already is what was wanted.
         let _ = kill_process(pid, Signal::TERM);
     }
-}
-
-/// Stops what an earlier `--detach` left running; answers the names.
-pub async fn stop(directory: &Path, disk: &dyn Disk) -> Result<Vec<String>, Failure> {
-    let path = directory.join("processes.json");
-    let text = disk.read(&path, 1024 * 1024).map_err(|error| Failure::file(path.display(), error))?;
-    let processes: Processes = serde_json::from_slice(&text).map_err(|error| Failure::file(path.display(), error))?;
-    let alive = |process: &Process| {
-        Pid::from_raw(process.pid.cast_signed())
-            .filter(|pid| test_kill_process(*pid).is_ok() && !is_zombie(process.pid, disk))
-    };
-    let end = tokio::time::Instant::now() + STOP_WITHIN;
-    for process in processes.values() {
-        terminate(alive(process).map(|_| process.pid));
-    }
-    while processes.values().any(|process| alive(process).is_some()) {
-        if tokio::time::Instant::now() > end {
-            for pid in processes.values().filter_map(alive) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            break;
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Ok(processes.into_keys().collect())
-}
-
-/// Whether a process has ended and only waits to be collected by its parent.
-fn is_zombie(pid: u32, disk: &dyn Disk) -> bool {
-    // The files of /proc say that they are empty, so their size cannot be trusted.
-    let mut buffer = [0; 512];
-    let file = disk.open(Path::new(&format!("/proc/{pid}/stat")), certwright_seams::disk::Open::Read);
-    let read = file.and_then(|file| file.read_at(0, &mut buffer)).unwrap_or(0);
-    let text = String::from_utf8_lossy(&buffer[..read]);
-    text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
-}
-
-/// Writes `processes.json`.
-pub fn write(directory: &Path, processes: &Processes, disk: &dyn Disk) -> Result<(), Failure> {
-    let path = directory.join("processes.json");
-    let text = serde_json::to_vec_pretty(processes).map_err(|error| Failure::internal(error.to_string()))?;
-    disk.write_atomic(&path, &text, 0o644).map_err(|error| Failure::file(path.display(), error))
 }
 
 /// Three loopback ports that nobody listens on just now.

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::demo::Demo;
-use super::fleet::{self, Process};
+use super::fleet;
+use super::processes::{self, Process, Processes};
 use crate::failure::Failure;
 use crate::output::note;
 
@@ -22,7 +23,7 @@ pub(super) struct Local {
     agent: Option<JoinHandle<()>>,
     shutdown: CancellationToken,
     directory: PathBuf,
-    processes: fleet::Processes,
+    processes: Processes,
 }
 
 impl Local {
@@ -41,14 +42,13 @@ impl Local {
         node.ready().await;
         let addresses = node.addresses();
         note(&format!("server-1 serves: grpc {} http {}", addresses.api, addresses.http));
-        let mut processes = fleet::Processes::default();
-        let mut process = Process::of_this_process("server");
+        let mut processes = Processes::default();
+        let mut process = Process::running(std::process::id(), "server", directory.join("data"), &*seams.disk);
         process.grpc = Some(addresses.api.to_string());
         process.http = Some(addresses.http.to_string());
         process.raft = Some(addresses.raft.to_string());
-        process.data = Some(directory.join("data"));
         processes.insert("server-1".to_string(), process);
-        fleet::write(directory, &processes, &*seams.disk)?;
+        processes::write(directory, &processes, &*seams.disk)?;
         let shutdown = CancellationToken::new();
         Ok(Self { node: Some(node), agent: None, shutdown, directory: directory.to_path_buf(), processes })
     }
@@ -66,10 +66,9 @@ impl Local {
                 tracing::error!(%error, "the agent ended");
             }
         }));
-        let mut process = Process::of_this_process("agent");
-        process.data = Some(state);
+        let process = Process::running(std::process::id(), "agent", state, &*demo.seams().disk);
         self.processes.insert("agent-1".to_string(), process);
-        fleet::write(&self.directory, &self.processes, &*demo.seams().disk)
+        processes::write(&self.directory, &self.processes, &*demo.seams().disk)
     }
 
     /// Waits for a signal, or for the server to end by itself.
