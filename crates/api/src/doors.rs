@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::forward::Forwarder;
-use crate::limits::{BEHIND_WAIT, SESSIONS_MAX};
+use crate::limits::{BEHIND_WAIT, Bounds};
 use crate::metrics::Metrics;
 use crate::node::Rooms;
 use crate::refuse;
@@ -34,6 +34,7 @@ pub(crate) struct Doors {
     pub(crate) name: NodeName,
     pub(crate) forwarder: Forwarder,
     pub(crate) metrics: Metrics,
+    pub(crate) bounds: Bounds,
     /// Set when this server begins to stop: streams end, nothing new is taken.
     pub(crate) draining: CancellationToken,
     /// Agents with a session here and how many they have.
@@ -49,7 +50,7 @@ pub(crate) struct Who {
 }
 
 impl Doors {
-    pub(crate) fn new(rooms: Rooms, seams: Seams, who: Who, metrics: Metrics) -> Self {
+    pub(crate) fn new(rooms: Rooms, seams: Seams, who: Who, metrics: Metrics, bounds: Bounds) -> Self {
         Self {
             log: rooms.log,
             control: rooms.control,
@@ -61,6 +62,7 @@ impl Doors {
             name: who.name,
             forwarder: Forwarder::default(),
             metrics,
+            bounds,
             draining: CancellationToken::new(),
             sessions: Mutex::default(),
         }
@@ -118,8 +120,9 @@ impl Doors {
     /// Notes an agent's session until the guard is dropped; `OVERLOADED` when there are too many.
     pub(crate) fn connect(self: &Arc<Self>, agent: AgentName) -> Result<Connected, Rejection> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.len() >= SESSIONS_MAX && !sessions.contains_key(&agent) {
-            return Err(Rejection::new(Reason::Overloaded, format!("this server has {SESSIONS_MAX} sessions")));
+        let limit = self.bounds.sessions;
+        if sessions.len() >= limit && !sessions.contains_key(&agent) {
+            return Err(Rejection::new(Reason::Overloaded, format!("this server has {limit} sessions")));
         }
         *sessions.entry(agent.clone()).or_default() += 1;
         self.metrics.sessions.set(sessions.len() as i64);

@@ -14,6 +14,9 @@ pub const OUTBOUND_QUEUE_MAX: usize = 256;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes under way at once: what strangers may cost in CPU and memory.
 pub const HANDSHAKES_MAX: usize = 256;
+/// Those of one address: agents behind one address that come back at once, while silent connections from there leave the
+/// rest to the others. What is over it is closed, and whoever meant it connects again.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 4;
 /// Open connections of known callers: agents of a large estate plus people and programs.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Open connections of strangers, who can do nothing but join: many more than join at once.
@@ -84,3 +87,27 @@ pub const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Octets of node.json and of PEM files in the data directory.
 pub const DATA_FILE_OCTETS_MAX: u64 = 1024 * 1024;
+
+/// Bounds of a server that may be given lower ones than the usual, where there is less to serve or to serve with.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Open connections of known callers; [`CONNECTIONS_MAX`].
+    pub connections: usize,
+    /// Sessions of agents; [`SESSIONS_MAX`].
+    pub sessions: usize,
+    /// Items looked at for one page; [`PAGE_SCAN_MAX`].
+    pub page_scan: usize,
+    /// Commands forwarded to this server and under way; [`FORWARDED_MAX`].
+    pub forwarded: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: CONNECTIONS_MAX,
+            sessions: SESSIONS_MAX,
+            page_scan: PAGE_SCAN_MAX,
+            forwarded: FORWARDED_MAX,
+        }
+    }
+}

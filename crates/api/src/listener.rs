@@ -2,20 +2,19 @@
 //! known callers and those of strangers apart.
 //!
 //! It refuses to let strangers crowd out those who proved who they are: each kind has room of its own, and what is over
-//! a bound is closed unread. It refuses servers that were removed, and cuts the connections they have.
+//! a bound is closed unread, as are handshakes over one address's share. It refuses servers that were removed, and cuts the connections they have.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use certwright_core::State;
 use certwright_core::ids::{Actor, ClusterId, NodeId};
 use certwright_raft::Log;
 use certwright_seams::BoxFuture;
-use certwright_seams::net::{BoxStream, Cut, Listener};
+use certwright_seams::net::{BoxStream, Cut, Gate, Listener, Place};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -24,7 +23,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, STRANGERS_MAX};
+use crate::doors::Doors;
+use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, STRANGERS_MAX};
 use crate::tls;
 
 /// Who is at the other end of a connection; in the extensions of every request on it.
@@ -105,7 +105,6 @@ struct Door {
     acceptor: TlsAcceptor,
     cluster: ClusterId,
     log: Log<State>,
-    handshakes: Arc<Semaphore>,
     known: Pool,
     strangers: Pool,
 }
@@ -115,42 +114,32 @@ struct Door {
 pub(crate) fn accept(
     listener: Box<dyn Listener>,
     config: Arc<rustls::ServerConfig>,
-    (cluster, log): (ClusterId, Log<State>),
+    doors: &Doors,
     shutdown: CancellationToken,
 ) -> (Incoming, Incoming) {
-    let (known, from_known) = Pool::new("known callers", CONNECTIONS_MAX);
+    let (known, from_known) = Pool::new("known callers", doors.bounds.connections);
     let (strangers, from_strangers) = Pool::new("strangers", STRANGERS_MAX);
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    let door = Arc::new(Door { acceptor: config.into(), cluster, log, handshakes, known, strangers });
-    tokio::spawn(accept_loop(listener, door, shutdown));
+    let refused = doors.metrics.handshakes_refused.clone();
+    let gate = Gate::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, move || refused.inc());
+    let (cluster, log) = (doors.cluster, doors.log.clone());
+    let door = Door { acceptor: config.into(), cluster, log, known, strangers };
+    tokio::spawn(accept_loop(listener, gate, Arc::new(door), shutdown));
     (from_known, from_strangers)
 }
 
-async fn accept_loop(mut listener: Box<dyn Listener>, door: Arc<Door>, shutdown: CancellationToken) {
+async fn accept_loop(mut listener: Box<dyn Listener>, gate: Gate, door: Arc<Door>, shutdown: CancellationToken) {
     loop {
-        // Waiting for a free handshake leaves further callers in the kernel's queue, which is bounded too.
-        let handshake = tokio::select! {
+        let (place, stream, address) = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            permit = door.handshakes.clone().acquire_owned() => match permit { Ok(permit) => permit, Err(_) => return },
+            accepted = gate.next(&mut *listener) => accepted,
         };
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, address)) => drop(tokio::spawn(door.clone().admit(stream, address, handshake))),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+        tokio::spawn(door.clone().admit(stream, address, place));
     }
 }
 
 impl Door {
-    async fn admit(self: Arc<Self>, stream: BoxStream, address: SocketAddr, _handshake: OwnedSemaphorePermit) {
+    async fn admit(self: Arc<Self>, stream: BoxStream, address: SocketAddr, _place: Place) {
         let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await;
         let stream = match handshake {
             Ok(Ok(stream)) => stream,

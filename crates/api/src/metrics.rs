@@ -3,7 +3,7 @@
 //! It refuses labels with unbounded values: method, code and reason come from tables of ours.
 
 use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, IntGauge, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGauge, Registry};
 
 /// Counters and histograms of the doors.
 #[derive(Clone)]
@@ -14,6 +14,8 @@ pub(crate) struct Metrics {
     pub(crate) sessions: IntGauge,
     /// Watches open here.
     pub(crate) watches: IntGauge,
+    /// Connections closed unread because their address had its share of handshakes.
+    pub(crate) handshakes_refused: IntCounter,
     registry: Registry,
 }
 
@@ -26,11 +28,17 @@ impl Metrics {
             calls: HistogramVec::new(calls, &["rpc_method", "rpc_status_code"]).expect("the name and labels are valid"),
             sessions: gauge("certwright_agent_sessions", "Agents with a session on this server"),
             watches: gauge("certwright_watches", "Watches open on this server"),
+            handshakes_refused: IntCounter::new(
+                "certwright_api_handshakes_refused_total",
+                "Connections on the API port closed unread because their address had its share of handshakes",
+            )
+            .expect("the name is valid"),
             registry: registry.clone(),
         };
         add(registry, Box::new(metrics.calls.clone()));
         add(registry, Box::new(metrics.sessions.clone()));
         add(registry, Box::new(metrics.watches.clone()));
+        add(registry, Box::new(metrics.handshakes_refused.clone()));
         metrics
     }
 

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::{DataDir, Phase, Record};
 use crate::doors::{Doors, Who};
-use crate::limits::DRAIN_TIMEOUT;
+use crate::limits::{Bounds, DRAIN_TIMEOUT};
 use crate::metrics::Metrics;
 use crate::tls::{self, ServerIdentity};
 
@@ -85,6 +85,8 @@ pub struct NodeConfig {
     pub segment_octets: Option<u64>,
     /// Where the projection is kept: sled, which knows no disk but the machine's, or memory in simulation.
     pub projection: OpenProjection,
+    /// What may be under way or open at once.
+    pub bounds: Bounds,
     /// Panic where a replica refuses a transaction; for tests.
     pub strict: bool,
 }
@@ -100,6 +102,7 @@ impl NodeConfig {
             timers: Timers::default(),
             segment_octets: None,
             projection: |path| Ok(Box::new(SledStore::open(path)?)),
+            bounds: Bounds::default(),
             strict: false,
         }
     }
@@ -148,7 +151,7 @@ impl Node {
         rooms.log.trust(known_peers(&data)?);
         let who = Who { cluster, epoch: record.epoch, node_id: record.node_id, name: record.node_name()? };
         let metrics = Metrics::register(&registry);
-        let doors = Arc::new(Doors::new(rooms, seams.clone(), who, metrics));
+        let doors = Arc::new(Doors::new(rooms, seams.clone(), who, metrics, config.bounds));
         let identity = ServerIdentity::new(certified);
         let shutdown = CancellationToken::new();
         let tls = tls::server_config(identity.clone(), system_authority, seams.clock.clone())?;

@@ -17,6 +17,7 @@ use certwright_core::{Reason, Rejection};
 use certwright_proto::agent::v1::agent_message::Kind as Up;
 use certwright_proto::agent::v1::server_message::Kind as Down;
 use certwright_proto::agent::v1::{AgentMessage, Draining, Heartbeat, Hello, ServerMessage, Welcome};
+use certwright_proto::status::from_status;
 use certwright_raft::ReadError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -121,7 +122,8 @@ impl Session {
             Ok(Ok(Some(AgentMessage { kind: Some(Up::Hello(hello)), .. }))) => hello,
             Ok(Ok(Some(_))) => return Err(Some(Rejection::new(Reason::InvalidSpec, "a session begins with hello"))),
             Err(_) => return Err(Some(Rejection::new(Reason::InvalidSpec, "no hello came in time"))),
-            Ok(_) => return Err(None),
+            Ok(Ok(None)) => return Err(None),
+            Ok(Err(status)) => return Err(Some(from_status(&status).into())),
         };
         self.compare_labels(&hello);
         let after = self.resume(&hello).await.map_err(Some)?;

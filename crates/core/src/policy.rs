@@ -5,6 +5,7 @@
 
 mod certificate;
 mod rights;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -135,7 +136,7 @@ pub fn authorize(actor: &Actor, action: Action, resource: &Resource) -> Result<A
     }
     Err(match actor {
         Actor::Anonymous => unproved(),
-        actor => Rejection::new(Reason::PermissionDenied, format!("{actor} may not {action:?} here: {resource:?}")),
+        actor => Rejection::new(Reason::PermissionDenied, format!("{actor} may not {action} {resource}")),
     })
 }
 

@@ -47,7 +47,10 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 /// From connection to verified peer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes under way at once on the internal port; further connections wait in the kernel's backlog.
-pub const HANDSHAKES_MAX: usize = 64;
+pub const HANDSHAKES_MAX: usize = 128;
+/// Those of one address: six servers on one machine that connect at once for every kind of traffic. An address that takes
+/// more and stays silent leaves the rest to the others.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 4;
 /// Between HTTP/2 pings to a peer: a machine that vanished is noticed within this and the timeout below.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long such a ping may stay unanswered.

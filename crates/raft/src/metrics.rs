@@ -19,6 +19,7 @@ pub(crate) struct LogMetrics {
     pub(crate) leader_changes: IntCounter,
     pub(crate) refused_transactions: IntCounter,
     pub(crate) handshakes_failed: IntCounter,
+    pub(crate) handshakes_refused: IntCounter,
     pub(crate) projection_index: IntGauge,
     pub(crate) projection_wipes: IntCounter,
     pub(crate) snapshot_index: IntGauge,
@@ -63,6 +64,10 @@ impl LogMetrics {
                 "certwright_raft_handshakes_failed_total",
                 "Connections on the internal port without a verified peer.",
             ),
+            handshakes_refused: counter(
+                "certwright_raft_handshakes_refused_total",
+                "Connections on the internal port closed unread because their address had its share of handshakes.",
+            ),
             projection_index: gauge("certwright_raft_projection_index", "Index that the projection has reached."),
             projection_wipes: counter("certwright_raft_projection_wipes_total", "Projections rebuilt from the log."),
             backfills_discarded: counter(
@@ -84,6 +89,7 @@ impl LogMetrics {
             &self.leader_changes,
             &self.refused_transactions,
             &self.handshakes_failed,
+            &self.handshakes_refused,
             &self.projection_wipes,
             &self.backfills_discarded,
         ] {

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "the one module that opens sockets")]
 
 mod cut;
+mod gate;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::BoxFuture;
 
 pub use cut::Cut;
+pub use gate::{Gate, Place};
 
 /// How long a connection is silent before the kernel probes it: a peer whose machine vanished is noticed even by
 /// those who only wait.

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::dispatch::run_encoded;
 use crate::doors::Doors;
-use crate::limits::{FORWARDED_MAX, STREAM_IN_FLIGHT_MAX};
+use crate::limits::STREAM_IN_FLIGHT_MAX;
 use crate::{refuse, trace};
 
 /// `certwright.internal.v1.Forward`.
@@ -33,7 +33,8 @@ pub(crate) struct ForwardService {
 impl ForwardService {
     /// The service of this server.
     pub(crate) fn new(doors: Arc<Doors>) -> Self {
-        Self { doors, under_way: Arc::new(Semaphore::new(FORWARDED_MAX)) }
+        let under_way = Arc::new(Semaphore::new(doors.bounds.forwarded));
+        Self { doors, under_way }
     }
 
     async fn answer(&self, peer: PeerNode, request: ForwardRequest) -> ForwardResponse {

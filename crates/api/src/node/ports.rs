@@ -55,7 +55,7 @@ pub(super) fn serve(
         "the internal port"
     });
 
-    let (known, strangers) = listener::accept(api, tls, (doors.cluster, doors.log.clone()), shutdown.clone());
+    let (known, strangers) = listener::accept(api, tls, doors, shutdown.clone());
     let open = open(doors);
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -20,7 +20,6 @@ use super::{Api, issue, issued};
 use crate::dispatch::Method;
 use crate::doors::Doors;
 use crate::filter::Filter;
-use crate::limits::PAGE_SCAN_MAX;
 use crate::paging;
 
 #[tonic::async_trait]
@@ -49,7 +48,7 @@ impl Certificates for Api {
         let asked = request.get_ref().clone();
         let method = ("certwright.v1.Certificates/ListCertificates", Resource::Certificates);
         self.read(&request, method, asked.min_token.as_ref(), |view| {
-            let (page, next) = page(&asked, view)?;
+            let (page, next) = page(&asked, view, self.doors.bounds.page_scan)?;
             Ok(v1::ListCertificatesResponse {
                 certificates: page,
                 next_page_token: next,
@@ -114,8 +113,12 @@ fn absent(name: &CertificateName) -> Rejection {
 
 type View<'a> = certwright_raft::View<'a, certwright_core::State>;
 
-/// One page of certificates and the token of the next.
-fn page(asked: &v1::ListCertificatesRequest, view: &View<'_>) -> Result<(Vec<v1::Certificate>, String), Rejection> {
+/// One page of certificates, found among the next `scan` of them, and the token of the next page.
+fn page(
+    asked: &v1::ListCertificatesRequest,
+    view: &View<'_>,
+    scan: usize,
+) -> Result<(Vec<v1::Certificate>, String), Rejection> {
     let (size, filter) = (paging::size(asked.page_size)?, Filter::parse(&asked.filter)?);
     let namespace = api::names::parent(&asked.parent)?;
     let after = match paging::start(&asked.page_token)? {
@@ -124,7 +127,7 @@ fn page(asked: &v1::ListCertificatesRequest, view: &View<'_>) -> Result<(Vec<v1:
     };
     let (mut found, mut last, mut next) = (Vec::new(), None, String::new());
     for (seen, certificate) in view.state.certificates.after(after.as_ref()).enumerate() {
-        if found.len() == size || seen == PAGE_SCAN_MAX {
+        if found.len() == size || seen == scan {
             next = last.map(|it: &Certificate| paging::token_after(it.name.stream().as_str())).unwrap_or_default();
             break;
         }

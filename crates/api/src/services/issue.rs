@@ -85,19 +85,24 @@ pub(crate) fn stream(
     tokio::spawn(async move {
         let under_way = Arc::new(Semaphore::new(STREAM_IN_FLIGHT_MAX));
         loop {
-            let Ok(permit) = under_way.clone().acquire_owned().await else { return };
-            let next = tokio::select! {
+            let next = async { (under_way.clone().acquire_owned().await, incoming.message().await) };
+            let (permit, next) = tokio::select! {
                 biased;
                 () = doors.draining.cancelled() => break,
-                next = incoming.message() => next,
+                next = next => next,
             };
-            let Ok(Some(request)) = next else { return };
+            let request = match next {
+                Ok(Some(request)) => request,
+                Ok(None) => return,
+                // A message too large, for one: whoever still listens is told.
+                Err(status) => return drop(answers.send(Err(status)).await),
+            };
             let (doors, caller, answers) = (doors.clone(), caller.clone(), answers.clone());
             tokio::spawn(async move {
                 let answer = one(&doors, &caller, trace, request).await;
-                drop(permit);
-                // A caller that is gone finds the certificate in the log.
+                // A caller that is gone finds the certificate in the log; one that does not read is not read either.
                 let _ = answers.send(Ok(answer)).await;
+                drop(permit);
             });
         }
         // Draining: what is under way is still answered, then the stream ends.

@@ -36,7 +36,13 @@ pub(super) async fn serve(session: Arc<Session>, caller: Caller, mut incoming: S
     let under_way = Arc::new(Semaphore::new(STREAM_IN_FLIGHT_MAX));
     let (reports, batches) = mpsc::channel(STREAM_IN_FLIGHT_MAX);
     tokio::spawn(report_all(session.clone(), caller.clone(), batches));
-    while let Ok(Some(message)) = incoming.message().await {
+    loop {
+        let message = match incoming.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
+            // A message too large, for one: whoever still listens is told.
+            Err(status) => return drop(session.out.send(Err(status)).await),
+        };
         let trace = trace::parse(&message.traceparent);
         let Ok(permit) = under_way.clone().acquire_owned().await else { return };
         let (doors, by) = (session.doors.clone(), caller.clone());

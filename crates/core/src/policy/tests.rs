@@ -61,9 +61,26 @@ fn a_proof_says_what_was_proved_and_a_denial_why() {
     assert_eq!(proof.resource(), &Resource::Agent(agent("a1")));
     let denied = authorize(&actor, Action::Create, &Resource::Tokens).unwrap_err();
     assert_eq!(denied.reason, Reason::PermissionDenied);
-    assert!(denied.message.contains("agent/a1"), "{denied}");
+    assert_eq!(denied.message, "agent/a1 may not create join tokens");
     let unknown = authorize(&Actor::Anonymous, Action::Read, &Resource::Cluster).unwrap_err();
     assert_eq!(unknown.reason, Reason::Unauthenticated);
+}
+
+/// A denial is a sentence: none of its words is a name of this code's.
+#[test]
+fn denials_are_words() {
+    let told = |action, resource: &Resource| authorize(&Actor::Node(7), action, resource).unwrap_err().message;
+    for resource in resources() {
+        for &action in Action::ALL.iter().filter(|action| **action != Action::Internal) {
+            let message = told(action, &resource);
+            assert!(message.starts_with("node/7 may not "), "{message}");
+            let strange = |octet: char| octet.is_ascii_uppercase() || "(){}[]\"".contains(octet);
+            assert!(!message.contains(strange), "{message}");
+        }
+    }
+    let agent = Resource::Agent(agent("a1"));
+    assert_eq!(told(Action::RenewIdentity, &agent), "node/7 may not renew the identity of agent a1");
+    assert_eq!(told(Action::Issue, &Resource::Issuers), "node/7 may not have certificates signed by issuers");
 }
 
 #[test]

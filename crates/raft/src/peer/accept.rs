@@ -1,18 +1,16 @@
 //! The accepting side: connections become verified peers before a request is read.
 //!
-//! It refuses to let handshakes pile up: their number and their time are bounded.
+//! It refuses to let handshakes pile up: their number, also that of one address, and their time are bounded.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use certwright_seams::net::{BoxStream, Cut, Listener};
+use certwright_seams::net::{BoxStream, Cut, Gate, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -20,12 +18,9 @@ use tonic::transport::server::Connected;
 
 use super::pins::Pins;
 use super::tls::claim;
-use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX};
 use crate::member::PeerNode;
 use crate::metrics::LogMetrics;
-
-/// After an error of `accept`, most likely a shortage of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A verified peer's connection, as long as that peer is pinned.
 pub(crate) struct PeerStream {
@@ -70,20 +65,20 @@ pub(crate) fn accept_peers(
     shutdown: CancellationToken,
 ) -> mpsc::Receiver<io::Result<PeerStream>> {
     let (sender, receiver) = mpsc::channel(HANDSHAKES_MAX);
-    let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let refused = metrics.handshakes_refused.clone();
+    let gate = Gate::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, move || refused.inc());
     tokio::spawn(async move {
         loop {
-            let accepted = tokio::select! {
+            let (place, stream, address) = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                accepted = next(&mut *listener, &permits) => accepted,
+                accepted = gate.next(&mut *listener) => accepted,
             };
-            let Some((permit, stream, address)) = accepted else { return };
             let (acceptor, metrics, sender) = (acceptor.clone(), metrics.clone(), sender.clone());
             let pins = Arc::clone(&pins);
             tokio::spawn(async move {
                 let verified = handshake(&acceptor, pins, stream).await;
-                drop(permit);
+                drop(place);
                 match verified {
                     Ok(peer) => drop(sender.send(Ok(peer)).await),
                     Err(error) => {
@@ -95,22 +90,6 @@ pub(crate) fn accept_peers(
         }
     });
     receiver
-}
-
-type Accepted = (tokio::sync::OwnedSemaphorePermit, BoxStream, SocketAddr);
-
-/// Room first, then a connection: what does not fit waits in the kernel.
-async fn next(listener: &mut dyn Listener, permits: &Arc<Semaphore>) -> Option<Accepted> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => return Some((permit, stream, address)),
-            Err(error) => {
-                tracing::warn!(%error, "accepting on the internal port failed");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }
 
 async fn handshake(acceptor: &TlsAcceptor, pins: Arc<Pins>, stream: BoxStream) -> io::Result<PeerStream> {

@@ -1,4 +1,5 @@
 //! Who may speak on the internal port.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "strangers connect as they like")]
 
 use std::io;
 use std::sync::Arc;
@@ -9,12 +10,14 @@ use certwright_seams::net::BoxStream;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::cluster::{CLUSTER, Cluster, Node, PATIENCE, eventually, identity};
 use crate::Member;
+use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX};
 use crate::peer::pins::Pins;
 use crate::peer::tls::PeerTls;
 
@@ -67,21 +70,53 @@ async fn only_pinned_keys_of_this_cluster_are_heard() {
     assert!(dial(&target, [0xdd; 16], friend).await.is_err());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_connection_is_dropped_in_time_and_does_not_block_others() {
+/// Connects from that address and says nothing.
+async fn silent(from: &str, target: &Member) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    socket.connect(target.address.parse().unwrap()).await.unwrap()
+}
+
+/// A node that runs, and a peer that it trusts.
+async fn node_and_friend() -> (Node, Arc<CertifiedKey>) {
     let mut node = Node::new(1).await;
-    let target = node.member.clone();
-    let (friend, friend_hash) = identity(CLUSTER, 2);
-    node.start().await.trust(vec![Member { node_id: 2, address: String::new(), spki_hash: friend_hash }]);
-    let mut silent = Vec::new();
-    for _ in 0..crate::limits::HANDSHAKES_MAX {
-        silent.push(Seams::system().net.connect(&target.address).await.unwrap());
+    let (friend, spki_hash) = identity(CLUSTER, 2);
+    node.start().await.trust(vec![Member { node_id: 2, address: String::new(), spki_hash }]);
+    (node, friend)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_of_one_address_leave_room_for_the_others_and_are_dropped_in_time() {
+    let (node, friend) = node_and_friend().await;
+    let begun = Instant::now();
+    let mut waiting = Vec::new();
+    for _ in 0..HANDSHAKES_PER_ADDRESS_MAX {
+        waiting.push(silent("127.0.0.2", &node.member).await);
     }
-    // All places are taken until the first of them time out.
-    timeout(PATIENCE, dial(&target, CLUSTER, friend)).await.unwrap().expect("heard once there is room");
-    let mut octet = [0];
-    let dropped = timeout(Duration::from_secs(15), silent[0].read(&mut octet)).await.expect("dropped in time");
-    assert!(matches!(dropped, Ok(0) | Err(_)));
+    let (soon, mut octet) = (Duration::from_secs(2), [0]);
+    let closed = timeout(soon, silent("127.0.0.2", &node.member).await.read(&mut octet)).await;
+    assert!(matches!(closed.expect("one more than its share is closed at once"), Ok(0) | Err(_)));
+    assert_eq!(node.metric("certwright_raft_handshakes_refused_total"), 1.0);
+    timeout(soon, dial(&node.member, CLUSTER, friend)).await.expect("others need not wait").unwrap();
+    assert!(begun.elapsed() < HANDSHAKE_TIMEOUT, "all of this while they were silent");
+
+    let dropped = timeout(3 * HANDSHAKE_TIMEOUT, waiting[0].read(&mut octet)).await.expect("dropped in time");
+    assert!(matches!(dropped, Ok(0) | Err(_)) && begun.elapsed() >= HANDSHAKE_TIMEOUT);
+    assert_eq!(node.metric("certwright_raft_handshakes_refused_total"), 1.0, "nobody else was refused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_every_place_is_taken_the_next_connection_waits() {
+    let (node, friend) = node_and_friend().await;
+    let mut waiting = Vec::new();
+    for number in 0..HANDSHAKES_MAX {
+        let from = format!("127.0.0.{}", 2 + number / HANDSHAKES_PER_ADDRESS_MAX);
+        waiting.push(silent(&from, &node.member).await);
+    }
+    let mut dialling = Box::pin(dial(&node.member, CLUSTER, friend));
+    assert!(timeout(Duration::from_secs(1), &mut dialling).await.is_err(), "there is no place");
+    timeout(PATIENCE, dialling).await.unwrap().expect("heard once there is one");
+    assert_eq!(node.metric("certwright_raft_handshakes_refused_total"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
