@@ -444,17 +444,17 @@ async fn so_many_forwarded_commands_are_taken(through: &Channel, leader: &Node) 
         let through = through.clone();
         tokio::spawn(async move { drop(token(&through, role, "later").await) })
     };
-    let wait = async |wanted: usize| {
-        let waiting = ask("agent");
+    let taken = async |wanted: f64| {
         let end = Instant::now() + PATIENCE;
-        while metric(leader, "certwright_sequencer_in_flight").await < wanted as f64 {
+        while metric(leader, "certwright_sequencer_in_flight").await < wanted {
             assert!(Instant::now() < end, "the leader has not taken command {wanted}");
         }
-        waiting
     };
-    let first = wait(1).await;
+    let first = ask("agent");
+    taken(1.0).await;
     timeout(PATIENCE, ask("nonsense")).await.expect("there is room for one more").unwrap();
-    let second = wait(2).await;
+    let second = ask("agent");
+    taken(2.0).await;
     let mut refused = ask("nonsense");
     assert!(timeout(SOON, &mut refused).await.is_err(), "more than two are under way");
     vec![first, second, refused]
