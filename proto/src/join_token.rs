@@ -19,6 +19,9 @@ const PREFIX: &str = "cw1.";
 /// Longest text of a token: about 250 octets are used; the rest is room.
 const TEXT_OCTETS_MAX: usize = 1024;
 
+/// A file that holds a token: its text, and the room that an editor may leave around it.
+pub const FILE_OCTETS_MAX: u64 = 4096;
+
 /// What a token admits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum JoinRole {

@@ -36,5 +36,8 @@ pub mod internal {
     }
 }
 
+/// Largest message of any service, on either side: gRPC's customary bound; lists stay below it by paging.
+pub const MESSAGE_OCTETS_MAX: usize = 4 * 1024 * 1024;
+
 /// Every message and service as an encoded `FileDescriptorSet`, for the reflection service.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

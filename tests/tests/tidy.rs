@@ -244,6 +244,32 @@ fn core_and_log_iterate_in_one_order() {
 }
 
 #[test]
+fn every_variable_is_documented_and_every_documented_one_is_read() {
+    let mut read = BTreeSet::new();
+    for path in tracked(&[".rs"]).into_iter().filter(|path| is_product(path)) {
+        read.extend(product_lines(&path).iter().flat_map(|(_, line)| variables(line)));
+    }
+    assert!(read.contains("CERTWRIGHT_DATA") && read.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{read:?}");
+    let document = Path::new("docs/configuration.md");
+    let told: BTreeSet<String> = text(document).lines().flat_map(variables).collect();
+    let mut offences: Vec<String> =
+        read.difference(&told).map(|name| format!("{} does not name {name}", document.display())).collect();
+    // What OpenTelemetry's own libraries read is documented, too.
+    let gone = told.difference(&read).filter(|name| name.starts_with("CERTWRIGHT_"));
+    offences.extend(gone.map(|name| format!("{} names {name}, which no code reads", document.display())));
+    report("environment variables", offences);
+}
+
+/// The environment variables of ours and of OpenTelemetry's that a line names.
+fn variables(line: &str) -> Vec<String> {
+    let part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let words = line.split(|c: char| !part(c));
+    let ours = words.filter(|word| word.starts_with("CERTWRIGHT_") || word.starts_with("OTEL_"));
+    // A name that ends so is a pattern for several.
+    ours.filter(|word| !word.ends_with('_')).map(str::to_string).collect()
+}
+
+#[test]
 fn links_in_documents_lead_somewhere() {
     let mut offences = Vec::new();
     for path in tracked(&[".md"]) {

@@ -12,6 +12,7 @@ use certwright_core::ids::Actor;
 use certwright_core::spec::Labels;
 use certwright_core::time::Timestamp;
 use certwright_core::x509::inspect::inspect;
+use certwright_proto::join_token::FILE_OCTETS_MAX;
 use certwright_proto::status::Exit;
 use certwright_seams::Seams;
 use certwright_seams::disk::Disk;
@@ -28,8 +29,6 @@ use crate::telemetry::Telemetry;
 
 /// Threads of each pool: an agent waits for disks and shares its host with whom it serves.
 const POOL_THREADS: usize = 2;
-/// Octets of a token file.
-const TOKEN_OCTETS_MAX: u64 = 4096;
 
 /// Keeps private keys where they are used and certificates where they are served.
 #[derive(Parser, Debug)]
@@ -179,7 +178,7 @@ fn has_identity(args: &AgentArgs, seams: &Seams) -> Result<bool, ContextError> {
 /// The token itself, or the contents of the file after `@`.
 fn read_token(disk: &dyn Disk, token: &str) -> Result<Zeroizing<String>, String> {
     let Some(file) = token.strip_prefix('@') else { return Ok(Zeroizing::new(token.to_string())) };
-    let octets = disk.read(std::path::Path::new(file), TOKEN_OCTETS_MAX).map(Zeroizing::new);
+    let octets = disk.read(std::path::Path::new(file), FILE_OCTETS_MAX).map(Zeroizing::new);
     let octets = octets.map_err(|error| format!("token file {file}: {error}"))?;
     let text = std::str::from_utf8(&octets).map_err(|_| format!("token file {file} holds no token"))?;
     Ok(Zeroizing::new(text.trim().to_string()))

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use certwright_core::spec::Labels;
+use certwright_proto::MESSAGE_OCTETS_MAX;
 use certwright_proto::agent::v1::agent_service_client::AgentServiceClient;
 use certwright_proto::agent::v1::{AgentMessage, Hello, ServerMessage, agent_message, server_message};
 use certwright_seams::Seams;
@@ -17,8 +18,6 @@ use crate::connect::{Backoff, Connector};
 pub const IN_FLIGHT_MAX: usize = 256;
 /// Messages between the stream and the agent in either direction: the rest waits in HTTP/2's windows.
 const QUEUE_MAX: usize = 32;
-/// Octets of one message: a complete assignment is far smaller.
-const MESSAGE_OCTETS_MAX: usize = 4 * 1024 * 1024;
 /// First bound of the wait before another attempt.
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
 /// Largest bound of that wait.

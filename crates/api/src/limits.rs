@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-/// Largest message on any door: gRPC's customary bound; lists stay below it by paging.
-pub const MESSAGE_OCTETS_MAX: usize = 4 * 1024 * 1024;
+/// Largest message on any door.
+pub use certwright_proto::MESSAGE_OCTETS_MAX;
 /// Requests of one `IssueStream` and submissions of one session that are under way; more wait in the caller's socket.
 pub const STREAM_IN_FLIGHT_MAX: usize = 256;
 /// Messages queued towards one slow reader before its session stops reading state.

@@ -18,11 +18,9 @@ use certwright_seams::Disk;
 use crate::args::{ApplyArgs, Format, Global};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::limits::MANIFEST_OCTETS_MAX;
 use crate::output;
 use crate::stages::wait_delivered;
-
-/// Octets of one manifest file.
-const MANIFEST_OCTETS_MAX: u64 = 1024 * 1024;
 
 /// Runs the verb.
 pub async fn run(global: &Global, args: ApplyArgs) -> Result<ExitCode, Failure> {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 /// Keeps every TLS certificate of an estate alive.
 #[derive(Parser)]
@@ -34,6 +34,7 @@ pub struct Cli {
 
 /// Flags of every verb.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Context file: which cluster, and who you are there
     #[arg(long, global = true, env = "CERTWRIGHT_CONTEXT", value_name = "FILE")]
@@ -57,6 +58,15 @@ pub struct Global {
     /// Output format
     #[arg(short, long, global = true, env = "CERTWRIGHT_OUTPUT", value_enum, default_value = "table")]
     pub output: Format,
+}
+
+/// The whole command line, for whoever describes it: `agent` has the options that certwright-agent reads.
+pub fn command() -> clap::Command {
+    Cli::command().mut_subcommand("agent", |verb| {
+        let about = verb.get_about().cloned().unwrap_or_default();
+        // Where it is listed: second, as it is declared.
+        certwright_agent::AgentArgs::command().name("agent").about(about).display_order(1)
+    })
 }
 
 /// Output formats.

@@ -108,7 +108,7 @@ async fn load(
     for _ in 0..callers.div_ceil(CALLERS_A_CONNECTION) {
         channels.push(connector.connect_to(leader).await?);
     }
-    let key = crate::issue::new_key(&Seams::system(), KeyAlgorithm::EcdsaP256)?;
+    let key = crate::issue::new_key(KeyAlgorithm::EcdsaP256)?;
     let csr: Arc<[u8]> = crate::issue::request(&key, None, &["bench.demo.internal".to_string()])?.into();
     note(&format!(
         "{callers} callers for {} s, {} ...",

@@ -4,15 +4,13 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-
-use crate::args::{Cli, CompletionArgs};
+use crate::args::{CompletionArgs, command};
 use crate::failure::Failure;
 
 /// Runs the verb.
 pub fn run(args: &CompletionArgs) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "certwright", &mut script);
+    clap_complete::generate(args.shell, &mut command(), "certwright", &mut script);
     crate::output::line(String::from_utf8_lossy(&script).trim_end())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -61,7 +61,7 @@ async fn renew(client: &Client, context: &Context) -> Result<Context, Failure> {
         let message = format!("{} is not an administrator; an agent renews its identity by itself", context.actor);
         return Err(Rejection::new(Reason::PermissionDenied, message).into());
     };
-    let key = crate::issue::new_key(client.seams(), KeyAlgorithm::EcdsaP256)?;
+    let key = crate::issue::new_key(KeyAlgorithm::EcdsaP256)?;
     let csr = crate::issue::request(&key, Some(person.as_str()), &[])?;
     let request = v1::RenewIdentityRequest { csr: csr.into() };
     let call = |channel, request| async move { ClusterClient::new(channel).renew_identity(request).await };

@@ -11,7 +11,7 @@ use certwright_core::{Reason, Rejection};
 use certwright_custody::LeafKey;
 use certwright_proto::v1;
 use certwright_proto::v1::certificates_client::CertificatesClient;
-use certwright_seams::{Disk, Seams};
+use certwright_seams::Disk;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::output::{self, moment};
 
 /// A new private key on this machine.
-pub fn new_key(_: &Seams, algorithm: KeyAlgorithm) -> Result<LeafKey, Failure> {
+pub fn new_key(algorithm: KeyAlgorithm) -> Result<LeafKey, Failure> {
     LeafKey::generate(algorithm).map_err(|error| Failure::internal(error.to_string()))
 }
 
@@ -48,7 +48,7 @@ pub async fn run(global: &Global, args: IssueArgs) -> Result<ExitCode, Failure> 
             (csr, None)
         }
         None => {
-            let key = new_key(client.seams(), KeyAlgorithm::EcdsaP256)?;
+            let key = new_key(KeyAlgorithm::EcdsaP256)?;
             (request(&key, None, &args.dns)?, Some(key))
         }
     };

@@ -18,6 +18,7 @@ pub mod get;
 pub mod history;
 pub mod inspect;
 pub mod issue;
+pub mod limits;
 pub mod operator;
 pub mod output;
 pub mod renew;
@@ -29,6 +30,7 @@ pub mod token;
 pub mod verify;
 pub mod why;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -40,13 +42,8 @@ use crate::failure::Failure;
 pub fn main() -> ExitCode {
     // Two providers in one process would be two sets of rules; this makes any second one an error.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // The agent has a command line of its own; ours would take its --context for itself.
-    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    let words = match words.get(1) {
-        Some(verb) if verb == "agent" => [words[..2].to_vec(), vec!["--".into()], words[2..].to_vec()].concat(),
-        _ => words,
-    };
-    let cli = match Cli::try_parse_from(words) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(for_the_agent(words)) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => return failure::usage(&error),
         Err(help) => {
@@ -57,6 +54,19 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(failure) => failure.report(),
+    }
+}
+
+/// The agent has a command line of its own, with its own help; ours would take its --context for itself.
+fn for_the_agent(words: Vec<OsString>) -> Vec<OsString> {
+    match &words[..] {
+        [program, verb, rest @ ..] if verb == "agent" => {
+            [&[program.clone(), verb.clone(), "--".into()], rest].concat()
+        }
+        [program, help, verb] if help == "help" && verb == "agent" => {
+            vec![program.clone(), verb.clone(), "--".into(), "--help".into()]
+        }
+        _ => words,
     }
 }
 

@@ -13,6 +13,7 @@ use certwright_api::{Node, bootstrap, join};
 use certwright_core::ids::{Actor, NodeName};
 use certwright_core::spec::KeyEncoding;
 use certwright_core::{Reason, Rejection};
+use certwright_proto::join_token::FILE_OCTETS_MAX;
 use certwright_seams::{Disk, Seams};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,9 +21,6 @@ use crate::args::{Global, ServerArgs};
 use crate::failure::Failure;
 use crate::output::note;
 use crate::telemetry;
-
-/// Octets of a token file; a token has about 200.
-const TOKEN_OCTETS_MAX: u64 = 4096;
 
 /// Runs the verb.
 pub async fn run(_: &Global, args: ServerArgs) -> Result<ExitCode, Failure> {
@@ -118,6 +116,6 @@ fn token(given: &str, disk: &dyn Disk) -> Result<String, Failure> {
     let Some(file) = given.strip_prefix('@') else {
         return Ok(given.to_string());
     };
-    let octets = disk.read(Path::new(file), TOKEN_OCTETS_MAX).map_err(|error| Failure::file(file, error))?;
+    let octets = disk.read(Path::new(file), FILE_OCTETS_MAX).map_err(|error| Failure::file(file, error))?;
     String::from_utf8(octets).map(|text| text.trim().to_string()).map_err(|error| Failure::file(file, error))
 }

@@ -15,10 +15,8 @@ use zeroize::Zeroizing;
 
 use crate::args::{Format, Global, VerifyArgs};
 use crate::failure::Failure;
+use crate::limits::PEM_FILE_OCTETS_MAX;
 use crate::output;
-
-/// Octets of one delivered file.
-const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 
 /// Runs the verb.
 pub async fn run(global: &Global, args: VerifyArgs) -> Result<ExitCode, Failure> {
@@ -42,7 +40,7 @@ pub async fn run(global: &Global, args: VerifyArgs) -> Result<ExitCode, Failure>
 pub fn files(disk: &dyn Disk, directory: &Path, now: Timestamp) -> Result<Inspected, Failure> {
     let read = |name: &str| {
         let path = directory.join(name);
-        disk.read(&path, FILE_OCTETS_MAX).map(Zeroizing::new).map_err(|error| Failure::file(path.display(), error))
+        disk.read(&path, PEM_FILE_OCTETS_MAX).map(Zeroizing::new).map_err(|error| Failure::file(path.display(), error))
     };
     let fix = "let the agent deliver again: certwright renew NAME --wait";
     let leaf = pem::certificates(&read("cert.pem")?)?;

@@ -15,7 +15,7 @@ use certwright_core::state::Authority;
 use certwright_core::time::Timestamp;
 use certwright_core::x509::{AuthorityPlan, Linted, Profile, compose, lint};
 use certwright_core::{Reason, Rejection, renewal};
-use certwright_custody::Custody;
+use certwright_custody::{Custody, KeyRef};
 
 use crate::digest;
 use crate::fault::{self, Point};
@@ -23,7 +23,7 @@ use crate::issuers::Signer;
 use crate::order::{Call, Outcome};
 use crate::sequencer::Refusal;
 use crate::session::{Ask, Session, not_leader};
-use crate::signing::{self, ATTEMPTS_MAX};
+use crate::signing::ATTEMPTS_MAX;
 
 /// First and longest wait between attempts to finish what an earlier leader began.
 const RESUME_WAIT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -96,7 +96,7 @@ pub(crate) async fn certify(session: &Session, trace: Trace, name: &AuthorityNam
         let draft = draft(session, authority).await?;
         let (linted, guarded) = intend(session, trace, &draft).await?;
         let parent_key = draft.parent.as_ref().map(|parent| parent.key.clone());
-        let key = parent_key.unwrap_or_else(|| signing::key_of(&draft.authority));
+        let key = parent_key.unwrap_or_else(|| KeyRef::of(&draft.authority));
         let (signed, ()) = session.sign(key, move || Ok((linted, ()))).await?;
         let command = Command::RecordAuthorityCertificate {
             name: name.clone(),

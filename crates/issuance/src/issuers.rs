@@ -105,7 +105,7 @@ impl Raw {
         Ok(Signer {
             serial: certified.serial,
             certificate: IssuerCertificate::parse(&certified.certificate)?,
-            key: crate::signing::key_of(&authority),
+            key: KeyRef::of(&authority),
             guard: Guard { stream: authority.name.stream(), revision: authority.revision },
             authority: authority.name,
             chain,

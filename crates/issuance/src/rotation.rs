@@ -11,11 +11,10 @@ use certwright_core::ids::{AuthorityName, NodeId};
 use certwright_core::log::Trace;
 use certwright_core::state::{Node, State};
 use certwright_core::{Reason, Rejection};
-use certwright_custody::{Custody, CustodyError, DataKey};
+use certwright_custody::{Custody, CustodyError, DataKey, KeyRef};
 
 use crate::fault::{self, Point};
 use crate::session::Session;
-use crate::signing::key_of;
 
 /// First and longest wait before a step that failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -163,7 +162,7 @@ async fn rotate(session: &Session) -> Result<(), Obstacle> {
 }
 
 async fn reseal(session: &Session, name: &AuthorityName) -> Result<(), Obstacle> {
-    let key = session.tools.log.read(|view| view.state.authorities.get(name).map(key_of));
+    let key = session.tools.log.read(|view| view.state.authorities.get(name).map(KeyRef::of));
     let Some(key) = key else { return Ok(()) };
     let sealed_key = session.tools.custody.reseal(key).await?;
     session.act(Trace::default(), Command::ResealAuthorityKey { name: name.clone(), sealed_key }).await?;

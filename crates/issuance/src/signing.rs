@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use certwright_core::event::Issued;
 use certwright_core::ids::{Generation, InstanceId, IssuerName};
-use certwright_core::state::Authority;
 use certwright_core::time::Timestamp;
 use certwright_core::x509::{Linted, SignedCertificate, VerifiedCsr, csr};
 use certwright_core::{Reason, Rejection};
@@ -23,11 +22,6 @@ enum Step<T> {
     Done(Box<SignedCertificate>, T),
     /// The key's custodian is elsewhere: its answer is awaited off the signers.
     Waiting(Box<Linted>, T),
-}
-
-/// What custody needs to know of an authority's key.
-pub(crate) fn key_of(authority: &Authority) -> KeyRef {
-    KeyRef::of(authority)
 }
 
 impl Session {

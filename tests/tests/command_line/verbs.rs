@@ -92,3 +92,23 @@ fn help_goes_to_standard_output_and_succeeds() {
         assert!(output.status.success() && output.stderr.is_empty() && !output.stdout.is_empty(), "{words:?}");
     }
 }
+
+#[test]
+fn help_tells_a_verbs_own_options_first_and_the_agents_all() {
+    let help = |words: &[&str]| must(Command::new(ours("certwright")).args(words));
+    for verb in [&["apply"][..], &["get"], &["status"], &["token", "create"], &["operator", "raft", "peers"]] {
+        let text = help(&[verb, &["--help"]].concat());
+        let (own, everywhere) = text.split_once("\nGlobal options:\n").unwrap_or_else(|| panic!("{verb:?}: {text}"));
+        for name in ["--context", "--server", "--timeout", "--namespace", "--output"] {
+            assert!(everywhere.contains(name) && !own.contains(name), "{verb:?}: {name} in {text}");
+        }
+        assert!(own.contains("\nOptions:\n") && own.contains("--help"), "{verb:?}: {text}");
+    }
+    for words in [["agent", "--help"], ["help", "agent"]] {
+        let text = help(&words);
+        assert!(text.contains("--trust-bundle") && text.contains("CERTWRIGHT_STATE"), "{words:?}: {text}");
+        assert!(!text.contains("--timeout"), "{words:?}: {text}");
+    }
+    let script = help(&["completion", "bash"]);
+    assert!(script.contains("--trust-bundle"), "completion does not know the agent's options");
+}

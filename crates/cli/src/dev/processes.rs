@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certwright_api::data_dir::Record;
+use certwright_api::limits::DATA_FILE_OCTETS_MAX;
 use certwright_core::Reason;
 use certwright_seams::Disk;
 use certwright_seams::disk::Open;
@@ -14,12 +15,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::limits::PROCESSES_OCTETS_MAX;
 
 /// How long a process may take to stop before it is killed.
 pub(super) const STOP_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
-/// Octets of `processes.json` and of `node.json`.
-const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 
 /// One process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ fn since(pid: u32, disk: &dyn Disk) -> Option<u64> {
 /// Reads `processes.json`; nothing when there is none.
 fn read(directory: &Path, disk: &dyn Disk) -> Result<Processes, Failure> {
     let path = directory.join("processes.json");
-    match disk.read(&path, FILE_OCTETS_MAX) {
+    match disk.read(&path, PROCESSES_OCTETS_MAX) {
         Ok(text) => serde_json::from_slice(&text).map_err(|error| Failure::file(path.display(), error)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Processes::new()),
         Err(error) => Err(Failure::read(path.display(), &error)),
@@ -127,7 +127,7 @@ pub fn refuse_other_shape(directory: &Path, servers: u8, disk: &dyn Disk) -> Res
 /// The record of the server whose data this is; `None` before it was made.
 pub fn record(data: &Path, disk: &dyn Disk) -> Result<Option<Record>, Failure> {
     let path = data.join("node.json");
-    match disk.read(&path, FILE_OCTETS_MAX) {
+    match disk.read(&path, DATA_FILE_OCTETS_MAX) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| Failure::file(path.display(), error)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::read(path.display(), &error)),

@@ -61,7 +61,7 @@ pub fn inspect(der: &[u8]) -> Result<Inspected, Rejection> {
     let basic = certificate.basic_constraints().ok().flatten().map(|extension| extension.value);
     let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
     Ok(Inspected {
-        serial: hex(trim(certificate.raw_serial())),
+        serial: serial(&certificate),
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
         names: names(&certificate),
@@ -89,6 +89,10 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Rejection> {
 fn signature_algorithm(der: &[u8]) -> Option<SignatureAlgorithm> {
     let parts = super::der::elements(super::der::only(super::der::SEQUENCE, der)?, 3)?;
     SignatureAlgorithm::from_der(parts.get(1)?.raw)
+}
+
+fn serial(certificate: &X509Certificate<'_>) -> String {
+    hex(trim(certificate.raw_serial()))
 }
 
 fn trim(serial: &[u8]) -> &[u8] {

@@ -41,6 +41,12 @@ impl Names {
         self.dns_names.len() + self.ip_addresses.len() + self.uris.len() + self.email_addresses.len()
     }
 
+    /// The first subject alternative name there is, as text.
+    pub fn first_alternative(&self) -> Option<String> {
+        let first = self.dns_names.first().or(self.uris.first()).or(self.email_addresses.first()).cloned();
+        first.or_else(|| self.ip_addresses.first().map(ToString::to_string))
+    }
+
     /// The same names, DNS names in lower case (they compare so, RFC 4343), each once, in their first order.
     #[must_use]
     pub fn normalized(mut self) -> Self {

@@ -6,7 +6,7 @@
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 
-use super::{names, parse};
+use super::{names, parse, serial};
 use crate::time::Timestamp;
 use crate::x509::constraints::NameConstraints;
 use crate::x509::der;
@@ -79,8 +79,14 @@ impl Link<'_> {
         Ok(Link { certificate: parse(der).map_err(|error| ChainError::Malformed(error.message))?, der })
     }
 
+    /// What it is called: its subject, or what stands for one where that is empty (RFC 5280 section 4.1.2.6).
     fn subject(&self) -> String {
-        self.certificate.subject().to_string()
+        let subject = self.certificate.subject().to_string();
+        if !subject.is_empty() {
+            return subject;
+        }
+        let first = names(&self.certificate).first_alternative();
+        first.unwrap_or_else(|| format!("serial {}", serial(&self.certificate)))
     }
 
     fn signed_by(&self, issuer: &Link<'_>) -> bool {

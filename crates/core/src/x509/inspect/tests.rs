@@ -97,6 +97,20 @@ fn times_at_both_ends_and_pieces_missing() {
 }
 
 #[test]
+fn who_has_no_subject_is_called_by_a_name_or_the_serial() {
+    let estate = Estate::new();
+    let alone = |more: &str| {
+        estate.run(&format!("req -x509 -new -key leaf.key -subj / -days 1 -out alone.pem{more}"));
+        let der = estate.der("alone");
+        (verify_chain(&der, &[], &[], at(20_000)).unwrap_err().to_string(), inspect(&der).unwrap().serial)
+    };
+    let (named, _) = alone(" -addext subjectAltName=DNS:a.example.com,DNS:b.example.com");
+    assert!(named.starts_with("a.example.com ended at "), "{named}");
+    let (nameless, serial) = alone("");
+    assert!(nameless.starts_with(&format!("serial {serial} ended at ")), "{nameless}");
+}
+
+#[test]
 fn authorities_must_be_authorities() {
     let estate = Estate::new();
     let (between, root) = (vec![estate.der("between")], vec![estate.der("root")]);
