@@ -1,9 +1,9 @@
 """A receiver of OpenTelemetry traces over OTLP/gRPC: the official protocol definitions, Python's gRPC, a file.
 It refuses to understand what it gets: every span is one line of JSON, the tests do the rest.
 
-usage: otlp.py PORT FILE
+usage: otlp.py PORT FILE [KEY CERTIFICATE]
 
-It writes FILE.ready once it listens.
+It writes FILE.ready once it listens; with a key and a certificate (PEM files) it speaks TLS only.
 """
 
 import json
@@ -61,7 +61,11 @@ def main():
     with path.open("a") as file:
         server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Receiver(file), server)
-        server.add_insecure_port(f"127.0.0.1:{port}")
+        if len(sys.argv) > 3:
+            pair = tuple(pathlib.Path(name).read_bytes() for name in sys.argv[3:5])
+            server.add_secure_port(f"127.0.0.1:{port}", grpc.ssl_server_credentials([pair]))
+        else:
+            server.add_insecure_port(f"127.0.0.1:{port}")
         server.start()
         path.with_suffix(".ready").touch()
         signal.sigwait([signal.SIGTERM])

@@ -40,10 +40,20 @@ pub struct Receiver {
 impl Receiver {
     /// Starts it on that port of the loopback and waits until it listens; it writes into `folder`.
     pub fn start(folder: &Path, port: u16) -> Self {
+        Self::start_with(folder, port, &[])
+    }
+
+    /// The same behind TLS: files of its key and its certificate.
+    pub fn start_tls(folder: &Path, port: u16, key: &Path, certificate: &Path) -> Self {
+        Self::start_with(folder, port, &[key, certificate])
+    }
+
+    fn start_with(folder: &Path, port: u16, pair: &[&Path]) -> Self {
         let file = folder.join("spans.jsonl");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/otlp.py");
+        let mut command = Command::new(python());
         let child =
-            Command::new(python()).arg(script).arg(port.to_string()).arg(&file).stdin(Stdio::null()).spawn().unwrap();
+            command.arg(script).arg(port.to_string()).arg(&file).args(pair).stdin(Stdio::null()).spawn().unwrap();
         let mut receiver = Self { child, file };
         let ready = receiver.file.with_extension("ready");
         eventually("the receiver listens", Duration::from_secs(30), || {

@@ -9,6 +9,8 @@ mod bad_input;
 mod console;
 #[path = "command_line/deploy.rs"]
 mod deploy;
+#[path = "command_line/describe.rs"]
+mod describe;
 #[path = "command_line/dev.rs"]
 mod dev;
 #[path = "command_line/documents.rs"]

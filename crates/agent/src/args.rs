@@ -118,9 +118,13 @@ where
             return ExitCode::SUCCESS;
         }
     };
-    let telemetry = Telemetry::start("certwright-agent", "info");
     let exec = Arc::new(ThreadExec::with_threads(POOL_THREADS));
-    let outcome = run(args, Seams { exec: exec.clone(), ..Seams::system() }, stop_signal()).await;
+    let seams = Seams { exec: exec.clone(), ..Seams::system() };
+    let telemetry = match Telemetry::start("certwright-agent", "info", &seams) {
+        Ok(telemetry) => telemetry,
+        Err(cause) => return report(&Failed::Usage(cause)),
+    };
+    let outcome = run(args, seams, stop_signal()).await;
     telemetry.stop(&*exec).await;
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,19 +2,22 @@
 //!
 //! It refuses to hold up a process for a collector that is slow or gone: what cannot be sent is dropped, and said once.
 
+mod collector;
 mod exporter;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use certwright_seams::Exec;
 use certwright_seams::exec::compute;
+use certwright_seams::{Exec, Seams};
 use opentelemetry::KeyValue;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::WithTonicConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tonic::transport::Channel;
 use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::Targets;
@@ -33,14 +36,14 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 impl Telemetry {
     /// Starts logging (`CERTWRIGHT_LOG` or `RUST_LOG`, else `levels`; `CERTWRIGHT_LOG_FORMAT=json`) and, when
     /// `OTEL_EXPORTER_OTLP_ENDPOINT` is set, traces under this service name. In a process that logs already it changes
-    /// nothing.
-    pub fn start(service: &'static str, levels: &str) -> Self {
+    /// nothing. An endpoint that cannot be one is said, with what to correct, before anything is started.
+    pub fn start(service: &'static str, levels: &str, seams: &Seams) -> Result<Self, String> {
+        let provider = collector::of_environment(seams)?.map(|channel| provider(service, channel)).transpose()?;
         let given = ["CERTWRIGHT_LOG", "RUST_LOG"].into_iter().find_map(|name| EnvFilter::try_from_env(name).ok());
         let json = std::env::var("CERTWRIGHT_LOG_FORMAT").is_ok_and(|format| format == "json");
         let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
         let logs = if json { logs.json().boxed() } else { logs.boxed() };
         let logs = logs.with_filter(given.unwrap_or_else(|| EnvFilter::new(levels)));
-        let provider = provider(service);
         // A filter of its own: how much is logged does not decide what is traced, and the exporter's own connection is
         // not traced at all.
         let traces = provider.as_ref().map(|provider| {
@@ -50,7 +53,7 @@ impl Telemetry {
                 .with_filter(Targets::new().with_target("certwright", Level::INFO))
         });
         let _ = tracing_subscriber::registry().with(traces).with(logs).try_init();
-        Self(provider)
+        Ok(Self(provider))
     }
 
     /// Sends what is left. The exporter's connection lives on the caller's runtime, so that the wait for it must not.
@@ -62,20 +65,13 @@ impl Telemetry {
     }
 }
 
-fn provider(service: &'static str) -> Option<SdkTracerProvider> {
-    let endpoint = std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").filter(|endpoint| !endpoint.is_empty())?;
-    match opentelemetry_otlp::SpanExporter::builder().with_tonic().build() {
-        Ok(exporter) => {
-            let process = KeyValue::new("process.pid", i64::from(std::process::id()));
-            let resource = Resource::builder().with_service_name(service).with_attribute(process).build();
-            let exporter = exporter::Outspoken::new(exporter);
-            Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
-        }
-        Err(error) => {
-            eprintln!("traces are not sent to {}: {error}", endpoint.display());
-            None
-        }
-    }
+fn provider(service: &'static str, channel: Channel) -> Result<SdkTracerProvider, String> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_channel(channel).build();
+    let exporter = exporter.map_err(|error| format!("{}: {error}", collector::ENDPOINT))?;
+    let process = KeyValue::new("process.pid", i64::from(std::process::id()));
+    let resource = Resource::builder().with_service_name(service).with_attribute(process).build();
+    let exporter = exporter::Outspoken::new(exporter);
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
 /// Makes `span` a child of the W3C trace context, when that is one; returns the context of the span, for messages that

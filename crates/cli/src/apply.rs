@@ -14,6 +14,7 @@ use certwright_proto::v1::authorities_client::AuthoritiesClient;
 use certwright_proto::v1::certificates_client::CertificatesClient;
 use certwright_proto::v1::issuers_client::IssuersClient;
 use certwright_seams::Disk;
+use serde_json::{Value, json};
 
 use crate::args::{ApplyArgs, Format, Global};
 use crate::client::Client;
@@ -47,14 +48,10 @@ pub async fn run(global: &Global, args: ApplyArgs) -> Result<ExitCode, Failure> 
     let mut certificates = Vec::new();
     for (file, document) in documents {
         let place = format!("{file}: {}", short(document.name()));
-        let (name, what) = apply(&client, document, args.dry_run).await.map_err(|failure| failure.about(place))?;
-        let dry = if args.dry_run { " (dry run)" } else { "" };
-        match global.output {
-            Format::Name => output::line(&short(&name))?,
-            _ => output::line(&format!("{} {what}{dry}", short(&name)))?,
-        }
-        if name.starts_with("namespaces/") {
-            certificates.push(name);
+        let applied = apply(&client, document, args.dry_run).await.map_err(|failure| failure.about(place))?;
+        print(global.output, &applied, args.dry_run)?;
+        if applied.kind == "Certificate" {
+            certificates.push(applied.name);
         }
     }
     if args.wait && !args.dry_run {
@@ -65,12 +62,49 @@ pub async fn run(global: &Global, args: ApplyArgs) -> Result<ExitCode, Failure> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// What became of one document.
+pub struct Applied {
+    kind: &'static str,
+    /// Resource name.
+    name: String,
+    action: &'static str,
+    etag: String,
+    /// Where it took effect; for what was unchanged, where that was seen.
+    token: Option<v1::Token>,
+}
+
+/// One document, one line of text, one line of JSON, or one document of YAML, as soon as it is known.
+fn print(format: Format, applied: &Applied, dry_run: bool) -> Result<(), Failure> {
+    let dry = if dry_run { " (dry run)" } else { "" };
+    match format {
+        Format::Name => output::line(&short(&applied.name)),
+        Format::Json => output::line(&value(applied, dry_run)?.to_string()),
+        Format::Yaml => output::line(&format!("---\n{}", output::yaml(&value(applied, dry_run)?)?.trim_end())),
+        Format::Table | Format::Wide => output::line(&format!("{} {}{dry}", short(&applied.name), applied.action)),
+    }
+}
+
+fn value(applied: &Applied, dry_run: bool) -> Result<Value, Failure> {
+    // An etag is uid and revision.
+    let revision = applied.etag.rsplit_once('.').and_then(|(_, revision)| revision.parse::<u64>().ok());
+    let index = applied.token.as_ref().map(certwright_proto::token::read).transpose()?;
+    let mut value = json!({
+        "kind": applied.kind, "name": applied.name, "action": applied.action, "etag": applied.etag, "revision": revision,
+        "index": index.map(|resume| resume.position.index),
+    });
+    if dry_run {
+        value["dryRun"] = Value::Bool(true);
+    }
+    Ok(value)
+}
+
 /// `namespaces/web/certificates/shop` as people say it: `certificate/shop`.
 pub fn short(name: &str) -> String {
     let mut parts = name.rsplit('/');
     let object = parts.next().unwrap_or_default();
     let kind = match parts.next().unwrap_or_default() {
         "authorities" => "authority",
+        "nodes" => "server",
         plural => plural.trim_end_matches('s'),
     };
     format!("{kind}/{object}")
@@ -107,16 +141,12 @@ fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<(String, String)>, Failure> 
     files.into_iter().map(load).collect()
 }
 
-/// Sends one document; answers its resource name and what became of it.
-pub async fn apply(
-    client: &Client,
-    document: Resource,
-    validate_only: bool,
-) -> Result<(String, &'static str), Failure> {
+/// Sends one document; answers what became of it.
+pub async fn apply(client: &Client, document: Resource, validate_only: bool) -> Result<Applied, Failure> {
     let request_id = client.request_id();
+    let name = document.name().to_string();
     match document {
         Resource::Certificate(certificate) => {
-            let name = certificate.name.clone();
             let request = v1::UpdateCertificateRequest {
                 certificate: Some(*certificate),
                 validate_only,
@@ -128,13 +158,13 @@ pub async fn apply(
                     CertificatesClient::new(channel).update_certificate(request).await
                 })
                 .await?;
-            client.wrote(answer.token);
-            let created =
-                answer.certificate.is_some_and(|certificate| certificate.create_time == certificate.update_time);
-            Ok((name, verb(answer.unchanged, created)))
+            client.wrote(answer.token.clone());
+            let certificate = answer.certificate.unwrap_or_default();
+            let written = !validate_only && certificate.create_time == certificate.update_time;
+            let action = verb(answer.unchanged, written || certificate.etag.is_empty());
+            Ok(Applied { kind: "Certificate", name, action, etag: certificate.etag, token: answer.token })
         }
         Resource::Issuer(issuer) => {
-            let name = issuer.name.clone();
             let request =
                 v1::UpdateIssuerRequest { issuer: Some(issuer), validate_only, request_id, allow_missing: true };
             let answer = client
@@ -143,17 +173,17 @@ pub async fn apply(
                     |channel, request| async move { IssuersClient::new(channel).update_issuer(request).await },
                 )
                 .await?;
-            client.wrote(answer.token);
-            // An etag is uid and revision; the first revision is the creation.
-            let created = answer.issuer.is_some_and(|issuer| issuer.etag.ends_with(".1"));
-            Ok((name, verb(answer.unchanged, created)))
+            client.wrote(answer.token.clone());
+            let etag = answer.issuer.unwrap_or_default().etag;
+            // The first revision is the creation; what only would be created has none.
+            let action = verb(answer.unchanged, !validate_only && etag.ends_with(".1") || etag.is_empty());
+            Ok(Applied { kind: "Issuer", name, action, etag, token: answer.token })
         }
         Resource::Agent(_) => Err(Failure::usage(
             "an agent cannot be declared",
             "let it join with a token: certwright token create --role agent",
         )),
         Resource::Authority(authority) => {
-            let name = authority.name.clone();
             let wanted = authority.clone();
             let request = v1::CreateAuthorityRequest { authority: Some(authority), validate_only, request_id };
             let outcome = client
@@ -161,32 +191,31 @@ pub async fn apply(
                     AuthoritiesClient::new(channel).create_authority(request).await
                 })
                 .await;
-            match outcome {
+            let (action, answer) = match outcome {
                 Err(failure) if failure.code() == "ALREADY_EXISTS" => {
-                    same_authority(client, wanted).await?;
-                    Ok((name, "unchanged"))
+                    ("unchanged", same_authority(client, wanted).await?)
                 }
-                outcome => {
-                    client.wrote(outcome?.token);
-                    Ok((name, "created"))
-                }
-            }
+                outcome => ("created", outcome?),
+            };
+            client.wrote(answer.token.clone());
+            let etag = answer.authority.unwrap_or_default().etag;
+            Ok(Applied { kind: "Authority", name, action, etag, token: answer.token })
         }
     }
 }
 
 /// Refuses what would change an authority: its key and what was certified of it stay under its name.
-async fn same_authority(client: &Client, wanted: v1::Authority) -> Result<(), Failure> {
+async fn same_authority(client: &Client, wanted: v1::Authority) -> Result<v1::AuthorityResponse, Failure> {
     let name = wanted.name.clone();
     let request = v1::GetRequest { name: name.clone(), min_token: client.min_token() };
     let answer = client
         .call(request, |channel, request| async move { AuthoritiesClient::new(channel).get_authority(request).await })
         .await?;
     let (_, wanted) = authority_from_message(Some(wanted))?;
-    let (_, there) = authority_from_message(answer.authority)?;
+    let (_, there) = authority_from_message(answer.authority.clone())?;
     let differs = differences(&wanted, &there);
     if differs.is_empty() {
-        return Ok(());
+        return Ok(answer);
     }
     Err(Failure::new(
         Reason::AlreadyExists,

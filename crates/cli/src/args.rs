@@ -94,18 +94,27 @@ pub enum Verb {
     /// Try certwright: cluster, CA, agent and a short-lived certificate on this machine
     Dev(DevArgs),
     /// Show the cluster's health and what is due
+    #[command(
+        after_help = "Health:\n  healthy      one server leads, all others answer, each could lead in its place\n  \
+                      degraded     it serves, but a server is away or cannot open the data key: CLUSTER_DEGRADED names it\n  \
+                      unavailable  no server leads; renewals and changes wait: NO_LEADER\n\n\
+                      Exit codes: 0 healthy, 1 degraded, unavailable, or nobody answers."
+    )]
     Status(StatusArgs),
     /// Declare what should exist
     #[command(
         after_help = "Examples:\n  certwright apply -f web.yaml\n  certwright apply -f manifests/ --wait\n  cat web.yaml | certwright apply -f -"
     )]
     Apply(ApplyArgs),
-    /// List or get certificates, issuers, authorities, agents, tokens
+    /// List or get certificates, issuers, authorities, agents, servers, tokens
     #[command(
         after_help = "Examples:\n  certwright get certificates\n  certwright get certificates -A -o wide\n  certwright get certificate web -o yaml\n  certwright get agents --output json"
     )]
     Get(GetArgs),
-    /// Show everything about one object
+    /// Show everything about one object, with its newest events
+    #[command(
+        after_help = "Examples:\n  certwright describe certificate web -n shop\n  certwright describe agent edge-7\n  certwright describe server server-1"
+    )]
     Describe(ObjectArgs),
     /// Delete an object
     Delete(DeleteArgs),
@@ -269,6 +278,9 @@ pub enum Kind {
     /// Agents
     #[value(alias = "agent")]
     Agents,
+    /// Servers of the cluster
+    #[value(alias = "server", alias = "nodes", alias = "node")]
+    Servers,
     /// Join tokens
     #[value(alias = "token")]
     Tokens,
@@ -312,9 +324,12 @@ pub struct IssueArgs {
     /// Lifetime
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// Directory for the files
+    /// Directory for the files; a set that an earlier issue left there is replaced, anybody else's key is not
     #[arg(long, value_name = "DIR", required_unless_present = "validate_only")]
     pub out: Option<PathBuf>,
+    /// Replace whatever key is in the directory
+    #[arg(long, requires = "dns", conflicts_with = "validate_only")]
+    pub force: bool,
     /// Check everything, sign nothing, write nothing
     #[arg(long)]
     pub validate_only: bool,

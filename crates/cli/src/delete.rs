@@ -52,6 +52,10 @@ pub async fn run(global: &Global, args: DeleteArgs) -> Result<ExitCode, Failure>
                 .call(request, |channel, request| async move { TokensClient::new(channel).revoke_token(request).await })
                 .await?
         }
+        Kind::Servers => {
+            let fix = format!("take it out of the cluster: certwright operator raft remove {}", args.name);
+            return Err(Failure::usage("a server is not deleted", fix));
+        }
         Kind::Authorities => {
             return Err(Failure::usage(
                 "authorities cannot be deleted",

@@ -1,101 +1,129 @@
-//! `describe`: everything about one object, for people.
+//! `describe`: everything about one object and what happened to it last, for people.
 //!
 //! It refuses to be parsed: `get -o json` is for programs.
 
+mod certificate;
+mod estate;
+mod page;
+
 use std::process::ExitCode;
 
+use certwright_core::time::Timestamp;
 use certwright_proto::v1;
+use serde_json::Value;
 
 use crate::args::{Format, Global, Kind, ObjectArgs};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::get::{now, one, resource};
-use crate::output::{self, moment, until};
+use crate::output::{self, Table, age, moment, timestamp, until};
+use page::Page;
+
+/// Events shown of one object.
+const EVENTS_MAX: usize = 10;
+
+/// Where an object's events are in the log.
+struct Place {
+    /// Start of the name of their stream.
+    stream: String,
+    /// The node they are about, in the stream of the cluster itself.
+    node_id: Option<u64>,
+    /// The oldest entry that can hold one.
+    since: u64,
+    /// The state that was read.
+    token: Option<v1::Token>,
+}
+
+impl Place {
+    /// Of an object with a stream of its own; its uid says where it was created.
+    fn of(stream: &str, uid: &str, token: Option<v1::Token>) -> Self {
+        let since = uid.split('-').next().and_then(|index| index.parse().ok()).unwrap_or(1);
+        Self { stream: stream.to_string(), node_id: None, since, token }
+    }
+
+    fn holds(&self, event: &v1::Event) -> bool {
+        event.stream == self.stream
+            && self.node_id.is_none_or(|id| crate::events::value(event)["data"]["nodeId"].as_u64() == Some(id))
+    }
+}
 
 /// Runs the verb.
 pub async fn run(global: &Global, args: ObjectArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(global)?;
     let name = resource(args.kind, &global.namespace, &args.name);
-    let people = matches!(global.output, Format::Table | Format::Wide);
-    if args.kind == Kind::Certificates && people {
-        let certificate = crate::stages::get(&client, &name).await?;
-        output::line(&describe(&certificate, now(&client)))?;
-    } else {
-        let row = one(&client, args.kind, &name).await?;
-        let format = if people { Format::Yaml } else { global.output };
-        output::value(format, &row.value)?;
+    match global.output {
+        Format::Table | Format::Wide => {
+            let now = now(&client);
+            let (mut page, place) = match args.kind {
+                Kind::Certificates => certificate::page(&client, &name, now).await?,
+                Kind::Issuers => estate::issuer(&client, &name, now).await?,
+                Kind::Authorities => estate::authority(&client, &name, now).await?,
+                Kind::Agents => estate::agent(&client, &name, now).await?,
+                Kind::Servers => estate::server(&client, &args.name, now).await?,
+                Kind::Tokens => estate::token(&client, &name, now).await?,
+            };
+            happened(&client, &mut page, &place, now).await?;
+            output::line(&page.text())?;
+        }
+        Format::Name => output::line(&crate::apply::short(&one(&client, args.kind, &name).await?.name))?,
+        format => output::value(format, &one(&client, args.kind, &name).await?.value)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The page about one certificate.
-fn describe(certificate: &v1::Certificate, now: certwright_core::time::Timestamp) -> String {
-    let spec = certificate.spec.clone().unwrap_or_default();
-    let status = certificate.status.clone().unwrap_or_default();
-    let mut lines = vec![
-        field("Name", &certificate.name),
-        field("Issuer", &spec.issuer),
-        field("DNS names", &spec.dns_names.join(", ")),
-        field("Created", &moment(certificate.create_time.as_ref())),
-        field("Changed", &moment(certificate.update_time.as_ref())),
-        field("Etag", &certificate.etag),
-    ];
-    for condition in &status.conditions {
-        lines.push(field(
-            &condition.r#type,
-            &format!("{} {}: {}", condition.status, condition.reason, condition.message),
-        ));
+/// What a document says of itself: name, namespace, labels, kind, identity.
+fn head(page: &mut Page, document: &Value) {
+    let metadata = &document["metadata"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    page.field(0, "Name", &text(&metadata["name"]));
+    if metadata["namespace"].is_string() {
+        page.field(0, "Namespace", &text(&metadata["namespace"]));
     }
-    for instance in &status.instances {
-        lines.push(format!("\nInstance {} on {}", instance.instance, instance.agent));
-        lines.extend(describe_instance(instance, now));
-    }
-    lines.join("\n")
+    let labels = metadata["labels"].as_object().into_iter().flatten();
+    page.list(0, "Labels", &labels.map(|(key, value)| format!("{key}={}", text(value))).collect::<Vec<_>>());
+    page.field(0, "API Version", &text(&document["apiVersion"]));
+    page.field(0, "Kind", &text(&document["kind"]));
+    page.field(0, "UID", &text(&metadata["uid"]));
+    page.field(0, "Etag", &text(&metadata["etag"]));
 }
 
-fn describe_instance(instance: &v1::InstanceStatus, now: certwright_core::time::Timestamp) -> Vec<String> {
-    let mut lines = Vec::new();
-    if instance.generation > 0 {
-        lines.push(field("  Generation", &instance.generation.to_string()));
-        lines.push(field("  Serial", &instance.serial));
-        lines.push(field(
-            "  Valid",
-            &format!("{} to {}", moment(instance.not_before.as_ref()), moment(instance.not_after.as_ref())),
-        ));
-        let left = until(instance.renewal_time.as_ref(), now);
-        lines.push(field("  Renews", &format!("{} (in {left})", moment(instance.renewal_time.as_ref()))));
+/// A moment with its distance from now: `2026-11-22T12:56:50Z (3m ago)`; empty when absent.
+fn when(at: Option<&prost_types::Timestamp>, now: Timestamp) -> String {
+    match at.and_then(timestamp) {
+        None => String::new(),
+        Some(moment_at) if moment_at <= now => format!("{} ({} ago)", moment(at), age(at, now)),
+        Some(_) => format!("{} (in {})", moment(at), until(at, now)),
     }
-    if instance.issuing_generation > 0 {
-        lines.push(field("  Issuing", &format!("generation {} ({})", instance.issuing_generation, instance.trigger)));
-    }
-    if instance.failed_attempts > 0 {
-        let text = format!(
-            "{} times, last {} at {}: {}; next attempt {}",
-            instance.failed_attempts,
-            instance.last_failure_reason,
-            moment(instance.last_failure_time.as_ref()),
-            instance.last_failure_message,
-            moment(instance.next_attempt_time.as_ref()),
-        );
-        lines.push(field("  Failed", &text));
-    }
-    for delivery in &instance.deliveries {
-        let place = if delivery.target.is_empty() { "agent" } else { &delivery.target };
-        let failure = match delivery.failure_reason.as_str() {
-            "" => String::new(),
-            reason => format!(", failed: {reason}: {}", delivery.failure_message),
-        };
-        let text = format!(
-            "generation {} {} at {}{failure}",
-            delivery.generation,
-            delivery.stage,
-            moment(delivery.time.as_ref())
-        );
-        lines.push(field(&format!("  Target {place}"), &text));
-    }
-    lines
 }
 
-fn field(name: &str, value: &str) -> String {
-    format!("{:<16}{}", format!("{name}:"), if value.is_empty() { "-" } else { value })
+/// The newest events, the last one at the bottom.
+async fn happened(client: &Client, page: &mut Page, place: &Place, now: Timestamp) -> Result<(), Failure> {
+    let newest = match &place.token {
+        Some(token) => certwright_proto::token::read(token)?.position.index,
+        None => return Ok(()),
+    };
+    let range = place.since..=newest;
+    let (mut events, oldest) =
+        crate::events::newest(client, &place.stream, |event| place.holds(event), range, EVENTS_MAX).await?;
+    page.gap();
+    let cut = if oldest > place.since && events.len() < EVENTS_MAX {
+        format!(" from index {oldest} on")
+    } else {
+        String::new()
+    };
+    if events.is_empty() {
+        page.field(0, "Events", &format!("none{cut}"));
+        return Ok(());
+    }
+    page.heading(0, &format!("Events{cut}"));
+    let mut table = Table::new(&["AGE", "INDEX", "TYPE", "INSTANCE", "GENERATION", "DETAIL"]);
+    events.reverse();
+    for event in &events {
+        let value = crate::events::value(event);
+        let data = ["instance", "generation"].map(|key| crate::history::text(&value["data"], key));
+        let first = [age(event.at.as_ref(), now), event.index.to_string(), event.r#type.clone()];
+        table.row(first.into_iter().chain(data).chain([crate::history::detail(&value)]).collect());
+    }
+    page.table(1, &table);
+    Ok(())
 }

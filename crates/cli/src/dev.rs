@@ -60,7 +60,7 @@ fn directory(args: &DevArgs, seams: &Seams) -> Result<PathBuf, Failure> {
 
 /// The embedded default: server and agent in this process.
 async fn one_process(global: &Global, args: &DevArgs, directory: PathBuf, seams: Seams) -> Result<ExitCode, Failure> {
-    let telemetry = crate::telemetry::quiet("certwright-dev");
+    let telemetry = crate::telemetry::quiet("certwright-dev", &seams)?;
     let mut local = local::Local::start(&directory, seams.clone()).await?;
     let demo = Demo::new(&directory, seams.clone(), DEMO_WITHIN)?;
     let outcome = async {

@@ -2,8 +2,10 @@
 //!
 //! It refuses gaps: when a server goes away the stream goes on from the last token on another one.
 
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
+use certwright_core::Reason;
 use certwright_proto::status::from_status;
 use certwright_proto::v1;
 use certwright_proto::v1::events_client::EventsClient;
@@ -14,6 +16,11 @@ use crate::args::{EventsArgs, Format, Global};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, moment};
+
+/// Entries that are looked at first for the newest events of one object.
+const LOOK_BACK_FIRST: u64 = 1_000;
+/// Entries that are looked at in all: reading them takes a moment, not minutes.
+const LOOK_BACK_MAX: u64 = 100_000;
 
 /// Runs the verb.
 pub async fn run(global: &Global, args: EventsArgs) -> Result<ExitCode, Failure> {
@@ -65,6 +72,42 @@ pub async fn read(
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
+}
+
+/// The newest events that `wanted` lets through, newest first, out of a range of entries; and the index down to which was
+/// looked. The log is read backwards, a portion at a time, and not without bound: `history` tells the rest.
+pub async fn newest(
+    client: &Client,
+    stream_prefix: &str,
+    wanted: impl Fn(&v1::Event) -> bool,
+    range: RangeInclusive<u64>,
+    count: usize,
+) -> Result<(Vec<v1::Event>, u64), Failure> {
+    let (mut found, mut end, mut portion) = (Vec::new(), *range.end(), LOOK_BACK_FIRST);
+    let oldest = (*range.start()).max(end.saturating_sub(LOOK_BACK_MAX)).max(1);
+    while end >= oldest && found.len() < count {
+        let start = (end + 1).saturating_sub(portion).max(oldest);
+        let request = v1::WatchRequest {
+            from_index: start,
+            to_index: end,
+            stream_prefix: stream_prefix.to_string(),
+            ..v1::WatchRequest::default()
+        };
+        let mut part = Vec::new();
+        let outcome = read(client, request, |event| {
+            part.extend(wanted(event).then(|| event.clone()));
+            Ok(())
+        });
+        match outcome.await {
+            // This server joined later than that.
+            Err(failure) if failure.code() == Reason::TokenTooOld.code() => break,
+            outcome => outcome?,
+        }
+        found.extend(part.into_iter().rev());
+        (end, portion) = (start - 1, portion * 10);
+    }
+    found.truncate(count);
+    Ok((found, end + 1))
 }
 
 /// Whether the transport broke, rather than the server refusing.

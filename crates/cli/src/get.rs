@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use certwright_core::time::Timestamp;
+use certwright_core::{Reason, Rejection};
 use certwright_proto::manifest::{self, Resource};
 use certwright_proto::v1;
 use certwright_proto::v1::agents_client::AgentsClient;
@@ -39,6 +40,7 @@ pub fn resource(kind: Kind, namespace: &str, name: &str) -> String {
         Kind::Issuers => format!("issuers/{name}"),
         Kind::Authorities => format!("authorities/{name}"),
         Kind::Agents => format!("agents/{name}"),
+        Kind::Servers => format!("nodes/{name}"),
         Kind::Tokens => name.to_string(),
     }
 }
@@ -65,6 +67,7 @@ fn columns(kind: Kind) -> (&'static [&'static str], usize) {
         Kind::Issuers => (&["NAME", "READY", "KIND", "AGE", "AUTHORITY", "MAX-DURATION"], 4),
         Kind::Authorities => (&["NAME", "PURPOSE", "KEY", "PARENT", "EXPIRES", "SERIAL"], 5),
         Kind::Agents => (&["NAME", "INSTANCES", "LABELS", "AGE", "IDENTITY-EXPIRES", "CONNECTED-HERE"], 4),
+        Kind::Servers => (&["NAME", "ROLE", "NODE", "APPLIED", "TERM", "UNSEALED", "GRPC", "RAFT", "HTTP"], 6),
         Kind::Tokens => (&["ID", "ROLE", "STATE", "EXPIRES", "AGENT", "LABELS"], 4),
     }
 }
@@ -124,14 +127,11 @@ pub async fn one(client: &Client, kind: Kind, name: &str) -> Result<Row, Failure
             let call = |channel, request| async move { AgentsClient::new(channel).get_agent(request).await };
             Ok(agent_row(client.call(request, call).await?.agent.ok_or_else(missing)?, now))
         }
-        Kind::Tokens => {
-            let tokens = tokens(client).await?;
-            let found = tokens.into_iter().find(|token| token.id == name);
-            found.map(|token| token_row(token, now)).ok_or_else(|| {
-                certwright_core::Rejection::new(certwright_core::Reason::NotFound, format!("there is no token {name}"))
-                    .into()
-            })
+        Kind::Servers => {
+            let found = servers(client).await?.into_iter().find(|node| format!("nodes/{}", node.name) == name);
+            found.map(server_row).ok_or_else(|| Rejection::new(Reason::NotFound, format!("there is no {name}")).into())
         }
+        Kind::Tokens => Ok(token_row(token(client, name).await?.0, now)),
     }
 }
 
@@ -144,11 +144,7 @@ async fn all(client: &Client, kind: Kind, global: &Global, args: &GetArgs) -> Re
             let certificates = certificates(client, namespace, &args.filter).await?;
             certificates.into_iter().map(|certificate| certificate_row(certificate, now)).collect()
         }
-        Kind::Issuers => {
-            let call = |channel, request| async move { IssuersClient::new(channel).list_issuers(request).await };
-            let rows = pages(client, call, |page| (page.issuers, page.next_page_token)).await?;
-            rows.into_iter().map(|issuer| issuer_row(issuer, now)).collect()
-        }
+        Kind::Issuers => issuers(client).await?.into_iter().map(|issuer| issuer_row(issuer, now)).collect(),
         Kind::Authorities => {
             authorities(client).await?.into_iter().map(|authority| authority_row(authority, now)).collect()
         }
@@ -157,6 +153,7 @@ async fn all(client: &Client, kind: Kind, global: &Global, args: &GetArgs) -> Re
             let rows = pages(client, call, |page| (page.agents, page.next_page_token)).await?;
             rows.into_iter().map(|agent| agent_row(agent, now)).collect()
         }
+        Kind::Servers => servers(client).await?.into_iter().map(server_row).collect(),
         Kind::Tokens => tokens(client).await?.into_iter().map(|token| token_row(token, now)).collect(),
     })
 }
@@ -186,6 +183,25 @@ pub async fn certificates(client: &Client, namespace: &str, filter: &str) -> Res
 pub async fn authorities(client: &Client) -> Result<Vec<v1::Authority>, Failure> {
     let call = |channel, request| async move { AuthoritiesClient::new(channel).list_authorities(request).await };
     pages(client, call, |page| (page.authorities, page.next_page_token)).await
+}
+
+/// Every issuer.
+pub async fn issuers(client: &Client) -> Result<Vec<v1::Issuer>, Failure> {
+    let call = |channel, request| async move { IssuersClient::new(channel).list_issuers(request).await };
+    pages(client, call, |page| (page.issuers, page.next_page_token)).await
+}
+
+/// Every server that was not taken out.
+async fn servers(client: &Client) -> Result<Vec<v1::Node>, Failure> {
+    let nodes = crate::status::cluster(client).await?.nodes.into_iter();
+    Ok(nodes.filter(|node| node.role != "removed").collect())
+}
+
+/// One token by its id, and the state in which it was found.
+pub async fn token(client: &Client, id: &str) -> Result<(v1::JoinToken, Option<v1::Token>), Failure> {
+    let found = tokens(client).await?.into_iter().find(|token| token.id == id);
+    let token = found.ok_or_else(|| Rejection::new(Reason::NotFound, format!("there is no token {id}")))?;
+    Ok((token, crate::status::cluster(client).await?.token))
 }
 
 async fn tokens(client: &Client) -> Result<Vec<v1::JoinToken>, Failure> {
@@ -288,6 +304,19 @@ fn agent_row(agent: v1::Agent, now: Timestamp) -> Row {
         agent.connected_here.to_string(),
     ];
     Row { name: agent.name.clone(), cells, value: manifest::to_json(&Resource::Agent(agent)) }
+}
+
+fn server_row(node: v1::Node) -> Row {
+    let numbers = [node.node_id, node.applied_index, node.term].map(|number| number.to_string());
+    let addresses = [&node.api_address, &node.raft_address, &node.http_address].map(String::clone);
+    let names = [node.name.clone(), node.role.clone()];
+    let cells = names.into_iter().chain(numbers).chain([node.unsealed.to_string()]).chain(addresses).collect();
+    let value = json!({
+        "name": node.name, "nodeId": node.node_id, "role": node.role, "appliedIndex": node.applied_index, "term": node.term,
+        "unsealed": node.unsealed, "apiAddress": node.api_address, "raftAddress": node.raft_address,
+        "httpAddress": node.http_address, "identityNotAfter": moment(node.identity_not_after.as_ref()),
+    });
+    Row { name: format!("nodes/{}", node.name), cells, value }
 }
 
 /// A token without its secret, which nobody has any more.

@@ -48,7 +48,7 @@ pub async fn run(global: &Global, args: NameArgs) -> Result<ExitCode, Failure> {
 }
 
 /// A member as text, whatever its type; empty when absent.
-fn text(value: &Value, key: &str) -> String {
+pub fn text(value: &Value, key: &str) -> String {
     match &value[key] {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -57,7 +57,7 @@ fn text(value: &Value, key: &str) -> String {
 }
 
 /// What distinguishes this event from others of its type.
-fn detail(event: &Value) -> String {
+pub fn detail(event: &Value) -> String {
     let data = &event["data"];
     match event["type"].as_str().unwrap_or_default() {
         "CertificateIssued" => format!("serial {} until {}", text(data, "serial"), text(data, "notAfter")),
@@ -67,7 +67,7 @@ fn detail(event: &Value) -> String {
             let place = text(data, "target");
             let failure = match &data["failure"] {
                 Value::Null => String::new(),
-                failure => format!(" failed: {failure}"),
+                failure => format!(" failed: {}: {}", text(failure, "reason"), text(failure, "message")),
             };
             format!("{} {place}{failure}", text(data, "stage")).trim_end().to_string()
         }

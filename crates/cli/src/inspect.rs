@@ -21,7 +21,8 @@ pub async fn run(global: &Global, args: InspectArgs) -> Result<ExitCode, Failure
     let seams = Seams::system();
     let path = Path::new(&args.subject);
     let chain = if seams.disk.exists(path).unwrap_or(false) {
-        let octets = seams.disk.read(path, PEM_FILE_OCTETS_MAX).map_err(|error| Failure::file(path.display(), error))?;
+        let octets =
+            seams.disk.read(path, PEM_FILE_OCTETS_MAX).map_err(|error| Failure::file(path.display(), error))?;
         if octets.starts_with(&[0x30]) { vec![octets] } else { pem::certificates(&octets)? }
     } else if args.subject.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
         let served = certwright_agent::served::probe(&seams, &args.subject, &args.server_name).await;

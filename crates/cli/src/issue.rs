@@ -2,6 +2,8 @@
 //!
 //! It refuses to send a key: with `--dns` it is made here and stays in the output directory.
 
+mod occupied;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -52,6 +54,9 @@ pub async fn run(global: &Global, args: IssueArgs) -> Result<ExitCode, Failure> 
             (request(&key, None, &args.dns)?, Some(key))
         }
     };
+    if let (Some(out), false) = (&args.out, args.force) {
+        occupied::refuse(&*disk, out, key.is_none().then_some(&csr))?;
+    }
     let wanted = v1::IssueRequest {
         issuer: args.issuer,
         csr: csr.into(),

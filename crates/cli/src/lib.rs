@@ -60,9 +60,7 @@ pub fn main() -> ExitCode {
 /// The agent has a command line of its own, with its own help; ours would take its --context for itself.
 fn for_the_agent(words: Vec<OsString>) -> Vec<OsString> {
     match &words[..] {
-        [program, verb, rest @ ..] if verb == "agent" => {
-            [&[program.clone(), verb.clone(), "--".into()], rest].concat()
-        }
+        [program, verb, rest @ ..] if verb == "agent" => [&[program.clone(), verb.clone(), "--".into()], rest].concat(),
         [program, help, verb] if help == "help" && verb == "agent" => {
             vec![program.clone(), verb.clone(), "--".into(), "--help".into()]
         }

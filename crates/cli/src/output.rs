@@ -93,7 +93,7 @@ pub fn age(moment: Option<&prost_types::Timestamp>, now: Timestamp) -> String {
 }
 
 /// Seconds as people say them.
-fn span(seconds: u64) -> String {
+pub fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7200 => format!("{}m", seconds / 60),

@@ -25,7 +25,7 @@ use crate::telemetry;
 /// Runs the verb.
 pub async fn run(_: &Global, args: ServerArgs) -> Result<ExitCode, Failure> {
     let seams = Seams::system();
-    let telemetry = telemetry::start("certwright-server");
+    let telemetry = telemetry::start("certwright-server", &seams)?;
     let outcome = found_and_serve(args, &seams).await;
     telemetry.stop(&*seams.exec).await;
     outcome

@@ -170,6 +170,8 @@ reasons! {
     FileFailed = "FILE_FAILED", Precondition, "check the path, its permissions and the free space";
     /// What was checked is not as it should be.
     VerificationFailed = "VERIFICATION_FAILED", Precondition, "see what is named above; 'certwright why' says what the cluster knows";
+    /// The cluster has a leader, and less than it should have: a server is away, or cannot open the data key.
+    ClusterDegraded = "CLUSTER_DEGRADED", Precondition, "start the servers that are named again, or take them out with 'certwright operator raft remove'";
     /// The disk refuses writes.
     StorageFailed = "STORAGE_FAILED", Unavailable, "free space or replace the disk of the server that is named";
     /// A fault of ours.

@@ -44,7 +44,7 @@ pub struct Outcome {
     pub position: Position,
     /// Log time there.
     pub at: Timestamp,
-    /// It was so already (or `validate_only` was set): nothing was appended.
+    /// It was so already: nothing was appended, and with `validate_only` nothing would be.
     pub unchanged: bool,
 }
 

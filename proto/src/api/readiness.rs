@@ -46,8 +46,23 @@ pub fn ready(certificate: &Certificate, now: Timestamp) -> Condition {
         let message = "no agent holds a target of this certificate";
         return Condition::new(false, "NoAgent", message, Some(certificate.updated_at));
     }
-    unready(certificate, now)
-        .unwrap_or_else(|| Condition::new(true, "Ready", "the certificate is up to date and has not expired", None))
+    unready(certificate, now).unwrap_or_else(|| {
+        let message = "the certificate is up to date and has not expired";
+        Condition::new(true, "Ready", message, first_delivered(certificate))
+    })
+}
+
+/// When the last instance had its first generation in place; later ones do not change the condition, and of those before
+/// the newest the state remembers no delivery.
+fn first_delivered(certificate: &Certificate) -> Option<Timestamp> {
+    let first = |instance: &Instance| {
+        let written = |delivery: &&Delivery| delivery.target.is_some() && delivery.stage >= Stage::Written;
+        let is_first = instance.current.as_ref().is_some_and(|current| current.generation == 1);
+        let times = instance.deliveries.iter().filter(|_| is_first).filter(written).map(|delivery| delivery.at);
+        times.min()
+    };
+    let times: Option<Vec<Timestamp>> = certificate.instances.iter().map(first).collect();
+    times?.into_iter().max()
 }
 
 /// Whether condition `Ready` holds, for those who do not ask why not.

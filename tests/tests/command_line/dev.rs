@@ -7,12 +7,13 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use certwright_tests::fleet::Process;
-use certwright_tests::program::{must, ours, run};
+use certwright_tests::fleet::{Fleet, Process};
+use certwright_tests::program::{eventually, must, ours, run};
 use serde_json::{Value, json};
 
-use crate::shared::{self, refusal};
+use crate::shared::{self, failure, refusal};
 
 fn dev(directory: &Path, words: &[&str]) -> Output {
     run(Command::new(ours("certwright")).arg("dev").args(words).arg("--dir").arg(directory))
@@ -92,6 +93,55 @@ fn what_dev_left_is_taken_up_again_where_it_was() {
     assert_eq!(said(&dev(folder.path(), &["--stop"])), "stopped: agent-1, server-1\n");
     assert!(unheard.is_empty(), "nobody listens on {unheard:?}");
     assert!(said(&dev(folder.path(), &["--stop"])).starts_with("nothing runs in "));
+}
+
+#[test]
+fn three_servers_go_on_as_the_same_cluster() {
+    let mut fleet = Fleet::start(3, 1);
+    let well = |fleet: &Fleet| {
+        eventually("a healthy cluster", Duration::from_secs(30), || {
+            let output = fleet.try_run(&["status", "-o", "json"]);
+            let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+            (output.status.code() == Some(0) && status["health"] == "healthy").then_some(status)
+        })
+    };
+    let before = well(&fleet);
+    assert_eq!((before["nodes"].as_array().unwrap().len(), &before["findings"]), (3, &json!([])));
+
+    // One of three is away: a quorum, and no reserve.
+    let leader = fleet.leader();
+    let lost = fleet.servers().into_iter().find(|name| *name != leader).unwrap();
+    fleet.kill(&lost);
+    let message = eventually("the loss is noticed", Duration::from_secs(30), || {
+        let output = fleet.try_run(&["status"]);
+        let told = String::from_utf8_lossy(&output.stderr).to_string();
+        told.contains("CLUSTER_DEGRADED").then(|| failure(&output, 1, "CLUSTER_DEGRADED"))
+    });
+    let expected = format!("error: degraded: {lost} does not answer; 2 of 3 servers answer; start the servers");
+    assert!(message.starts_with(&expected), "{message}");
+    let history = fleet.json(&["history", "web"]);
+    fleet.stop();
+    assert_eq!(running_in(fleet.folder()), Vec::<String>::new());
+
+    said(&dev(fleet.folder(), &["--detach", "--servers", "3"]));
+    let after = well(&fleet);
+    assert_eq!((&after["clusterId"], &after["epoch"]), (&before["clusterId"], &before["epoch"]));
+    let names = |status: &Value| -> Vec<Value> {
+        status["nodes"].as_array().unwrap().iter().map(|node| json!([node["name"], node["node_id"]])).collect()
+    };
+    assert_eq!(names(&after), names(&before));
+    let (history, now) = (history.as_array().unwrap().clone(), fleet.json(&["history", "web"]));
+    assert!(history.len() > 3 && now.as_array().unwrap().starts_with(&history), "{history:#?}\n{now:#}");
+    fleet.stop();
+    assert_eq!(running_in(fleet.folder()), Vec::<String>::new());
+}
+
+/// Command lines of processes that were told of a directory.
+fn running_in(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("cmdline"));
+    let commands = processes.filter_map(|file| Some(String::from_utf8_lossy(&std::fs::read(file).ok()?).to_string()));
+    commands.filter(|command| command.contains(folder)).collect()
 }
 
 fn serial_of(folder: &Path) -> String {

@@ -2,10 +2,11 @@
 //!
 //! It refuses refusals that leave somebody looking: each names what is wrong and the way out.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use certwright_tests::program::{ours, run};
+use certwright_tests::program::{must, ours, run};
 
 use crate::shared::{self, refusal};
 
@@ -64,6 +65,24 @@ fn an_administrators_context_is_not_an_agents() {
 }
 
 #[test]
+fn a_collector_that_cannot_be_one_is_said_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ["server", "--bootstrap", "--data", folder.path().to_str().unwrap()];
+    for (program, words) in [("certwright", &server[..]), ("certwright", &["agent"]), ("certwright-agent", &[])] {
+        for (endpoint, certificate, named) in [
+            ("https://localhost:4317", "/nowhere.pem", "OTEL_EXPORTER_OTLP_CERTIFICATE=/nowhere.pem: "),
+            ("localhost:4317", "", "OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4317: not http://HOST:PORT or https://"),
+        ] {
+            let mut command = Command::new(ours(program));
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_EXPORTER_OTLP_CERTIFICATE", certificate);
+            let message = refusal(&run(command.args(words)), 2, "USAGE");
+            assert!(message.contains(named), "{message}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn an_authority_stays_as_it_was_made() {
     let fleet = shared::fleet();
     let file = fleet.folder().join("authority.yaml");
@@ -97,14 +116,81 @@ fn nothing_is_signed_for_a_place_that_cannot_be_written() {
     let words: Vec<String> = issue(&file.join("out"), "demo");
     fleet.refused(&words.iter().map(String::as_str).collect::<Vec<_>>(), 1, "FILE_FAILED");
 
-    // A refusal leaves the pair of before alone.
-    let kept = fleet.folder().join("kept-pair");
-    std::fs::create_dir(&kept).unwrap();
-    std::fs::write(kept.join("key.pem"), "before").unwrap();
+    // A refusal leaves the set of before alone.
+    let kept = fleet.folder().join("kept-set");
+    let words: Vec<String> = issue(&kept, "demo");
+    fleet.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let before = contents(&kept);
     let words: Vec<String> = issue(&kept, "nope");
-    fleet.refused(&words.iter().map(String::as_str).collect::<Vec<_>>(), 1, "ISSUER_NOT_FOUND");
-    assert_eq!(std::fs::read_to_string(kept.join("key.pem")).unwrap(), "before");
-    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 1, "the refusal left files behind");
+    let message = fleet.try_run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    refusal(&message, 1, "ISSUER_NOT_FOUND");
+    assert_eq!(contents(&kept), before, "the refusal changed files or left some behind");
+}
+
+/// The files of a directory by name.
+fn contents(folder: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
+}
+
+#[test]
+fn issue_replaces_its_own_set_and_nobody_elses_key() {
+    let fleet = shared::fleet();
+    let out = fleet.folder().join("issued-twice");
+    let words = ["issue", "--dns", "twice.internal", "--issuer", "demo", "--out", out.to_str().unwrap()];
+    let first = fleet.json(&words)["serial"].as_str().unwrap().to_string();
+    let again = fleet.try_run(&words);
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    let told = String::from_utf8_lossy(&again.stderr);
+    assert!(told.contains(&format!("replacing key and certificate in {}: serial {first}", out.display())), "{told}");
+    fleet.run(&["verify", out.to_str().unwrap()]);
+    assert_eq!(contents(&out).len(), 6, "{:?}", contents(&out).keys());
+
+    // Neither a key without its certificate nor a pair that another program wrote is issue's to replace.
+    let own = contents(&out)["key.pem"].clone();
+    for (file, text) in [("cert.pem", None), ("combined.pem", None), ("key.pem", Some("somebody's"))] {
+        fleet.run(&[&words[..], &["--force"]].concat());
+        match text {
+            None => std::fs::remove_file(out.join(file)).unwrap(),
+            Some(text) => std::fs::write(out.join(file), text).unwrap(),
+        }
+        let before = contents(&out);
+        let message = fleet.refused(&words, 1, "ALREADY_EXISTS");
+        assert!(message.contains("key.pem: it is not of a set that issue wrote; ") && message.contains("--force"));
+        assert_eq!(contents(&out), before);
+    }
+    fleet.run(&[&words[..], &["--force"]].concat());
+    fleet.run(&["verify", out.to_str().unwrap()]);
+    assert_ne!(contents(&out)["key.pem"], own);
+    let live = fleet.folder().join("live/web");
+    let message = fleet.refused(&[&words[..6], &[live.to_str().unwrap()]].concat(), 1, "ALREADY_EXISTS");
+    assert!(message.contains("an agent delivers into this directory"), "{message}");
+}
+
+#[test]
+fn a_certificate_for_a_request_comes_beside_its_own_key_only() {
+    let fleet = shared::fleet();
+    let out = fleet.folder().join("request");
+    std::fs::create_dir(&out).unwrap();
+    for name in ["key.pem", "other.pem"] {
+        let make = ["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", name];
+        must(Command::new("openssl").args(make).current_dir(&out));
+    }
+    let names = ["-subj", "/CN=request.internal", "-addext", "subjectAltName=DNS:request.internal"];
+    for (key, csr) in [("key.pem", "own.csr"), ("other.pem", "other.csr")] {
+        let ask = ["req", "-new", "-key", key, "-out", csr];
+        must(Command::new("openssl").args(ask).args(names).current_dir(&out));
+    }
+    let issue = |csr: &str| {
+        let csr = out.join(csr).display().to_string();
+        ["issue", "--csr", &csr, "--issuer", "demo", "--out", out.to_str().unwrap()].map(str::to_string)
+    };
+    let message = fleet.refused(&issue("other.csr").each_ref().map(String::as_str), 1, "ALREADY_EXISTS");
+    assert!(message.contains("key.pem: it is not the key of the request; "), "{message}");
+    let key = std::fs::read(out.join("key.pem")).unwrap();
+    fleet.run(&issue("own.csr").each_ref().map(String::as_str));
+    assert_eq!(std::fs::read(out.join("key.pem")).unwrap(), key);
+    fleet.run(&["verify", out.to_str().unwrap()]);
 }
 
 #[test]

@@ -112,3 +112,85 @@ fn help_tells_a_verbs_own_options_first_and_the_agents_all() {
     let script = help(&["completion", "bash"]);
     assert!(script.contains("--trust-bundle"), "completion does not know the agent's options");
 }
+
+const MANIFESTS: &str = "apiVersion: certwright.dev/v1\nkind: Certificate\nmetadata: {name: shaped}\nspec:\n  \
+                         dnsNames: [shaped.internal]\n  duration: DURATION\n  issuerRef: {name: shaped}\n---\n\
+                         apiVersion: certwright.dev/v1\nkind: Issuer\nmetadata: {name: shaped}\nspec: {ca: {authority: shaped}}\n\
+                         ---\napiVersion: certwright.dev/v1\nkind: Authority\nmetadata: {name: shaped}\n\
+                         spec: {commonName: shaped}\n";
+
+#[test]
+fn apply_tells_programs_what_became_of_each_document() {
+    let fleet = shared::fleet();
+    let file = fleet.folder().join("shaped.yaml");
+    let apply = |duration: &str, more: &[&str]| {
+        std::fs::write(&file, MANIFESTS.replace("DURATION", duration)).unwrap();
+        let output = fleet.try_run(&[&["apply", "-f", file.to_str().unwrap()], more].concat());
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let lines = |text: String| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let actions = |told: &[Value]| told.iter().map(|it| it["action"].as_str().unwrap().to_string()).collect::<Vec<_>>();
+    let certificate = "namespaces/default/certificates/shaped";
+
+    let created = lines(apply("1h", &["-o", "json"]));
+    let names: Vec<&Value> = created.iter().map(|told| &told["name"]).collect();
+    assert_eq!(names, ["authorities/shaped", "issuers/shaped", certificate]);
+    let kinds: Vec<&Value> = created.iter().map(|told| &told["kind"]).collect();
+    assert_eq!(kinds, ["Authority", "Issuer", "Certificate"]);
+    assert_eq!(actions(&created), ["created"; 3]);
+    let indexes: Vec<u64> = created.iter().map(|told| told["index"].as_u64().unwrap()).collect();
+    assert!(indexes.is_sorted() && indexes[0] > 0, "{indexes:?}");
+
+    let dry = lines(apply("2h", &["-o", "json", "--dry-run"]));
+    assert_eq!((&dry[2]["action"], &dry[2]["dryRun"]), (&Value::from("configured"), &Value::Bool(true)), "{dry:?}");
+    assert_eq!(actions(&dry), ["unchanged", "unchanged", "configured"]);
+    let changed = lines(apply("2h", &["-o", "json"]));
+    assert_eq!(actions(&changed), ["unchanged", "unchanged", "configured"]);
+    assert!(changed[2]["revision"].as_u64() > created[2]["revision"].as_u64(), "{changed:?}");
+    let stored = fleet.json(&["get", "certificate", "shaped"]);
+    assert_eq!(stored["metadata"]["etag"], changed[2]["etag"], "{stored}");
+    let declared = fleet.events().into_iter().rfind(|event| event["stream"] == certificate).unwrap();
+    assert!(declared["index"].as_u64() >= changed[2]["index"].as_u64(), "{declared}");
+
+    assert_eq!(apply("2h", &["-o", "name"]), "authority/shaped\nissuer/shaped\ncertificate/shaped\n");
+    let yaml = apply("2h", &["-o", "yaml"]);
+    assert_eq!(yaml.matches("---\n").count(), 3, "{yaml}");
+    assert_eq!(yaml.matches("action: unchanged\n").count(), 3, "{yaml}");
+    let new = MANIFESTS.split("---\n").next().unwrap().replace("name: shaped", "name: demo").replacen("demo", "new", 1);
+    std::fs::write(&file, new.replace("DURATION", "1h")).unwrap();
+    let told = fleet.run(&["apply", "-f", file.to_str().unwrap(), "--dry-run"]);
+    assert_eq!(told, "certificate/new created (dry run)\n");
+    let table = "authority/shaped unchanged\nissuer/shaped unchanged\ncertificate/shaped unchanged\n";
+    assert_eq!(apply("2h", &[]), table);
+}
+
+#[test]
+fn authorities_are_told_in_every_format() {
+    let fleet = shared::fleet();
+    let listed = fleet.json(&["ca", "list"]);
+    assert!(listed.as_array().unwrap().iter().any(|it| it["metadata"]["name"] == "demo-ca"), "{listed}");
+    let tree = fleet.json(&["ca", "tree"]);
+    let root = tree.as_array().unwrap().iter().find(|it| it["name"] == "demo-root").unwrap();
+    assert_eq!(root["signed"][0]["name"], "demo-ca");
+    assert_eq!(root["signed"][0]["signed"], serde_json::json!([]));
+    let bundle = fleet.json(&["ca", "bundle"]);
+    let root = bundle.as_array().unwrap().iter().find(|it| it["name"] == "demo-root").unwrap();
+    let text = fleet.run(&["ca", "bundle"]);
+    assert!(text.contains(root["certificate"].as_str().unwrap().trim_end()), "{text}");
+    assert_eq!(root["serial"].as_str().unwrap().len(), 40);
+
+    for (words, first, second) in [
+        (["ca", "list"], "authority/demo-ca", "authority/demo-root"),
+        (["ca", "tree"], "authority/demo-root", "authority/demo-ca"),
+    ] {
+        let names = fleet.run(&[&words[..], &["-o", "name"]].concat());
+        let place =
+            |name: &str| names.lines().position(|line| line == name).unwrap_or_else(|| panic!("{name}: {names}"));
+        assert!(place(first) < place(second), "{names}");
+    }
+    assert!(fleet.run(&["ca", "bundle", "-o", "name"]).lines().any(|line| line == "authority/demo-root"));
+    assert!(fleet.run(&["ca", "bundle", "-o", "yaml"]).contains("BEGIN CERTIFICATE"));
+    let tree = fleet.run(&["ca", "tree"]);
+    assert!(tree.contains("demo-root (issuing, ") && tree.contains("\n  demo-ca (issuing, "), "{tree}");
+}

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use certwright_tests::fleet::Fleet;
 use certwright_tests::otlp::{Receiver, Span};
 use certwright_tests::peers::{Nginx, free_port};
-use certwright_tests::program::eventually;
+use certwright_tests::program::{eventually, must};
 use serde_json::Value;
 
 /// Longer than the test: what arrives before a full batch is there was flushed when its process stopped.
@@ -212,4 +213,42 @@ fn a_collector_that_is_slow_or_gone_is_in_nobodys_way() {
     let took = begun.elapsed();
     assert!(took < QUICK, "the processes took {took:?} to stop");
     assert!(log(&fleet, "agent-1").contains("stopped"), "the agent did not stop in good order");
+}
+
+#[test]
+fn a_collector_behind_tls_is_reached_only_with_its_root() {
+    let (folder, port) = (tempfile::TempDir::new().unwrap(), free_port());
+    let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("cert.pem"));
+    std::fs::write(folder.path().join("names"), "subjectAltName=DNS:localhost").unwrap();
+    for line in [
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=ca -keyout ca.key -out ca.pem",
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=ca -keyout o.key -out other.pem",
+        "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=collector -keyout key.pem -out csr.pem",
+        "x509 -req -in csr.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile names -out cert.pem",
+    ] {
+        must(Command::new("openssl").args(line.split(' ')).current_dir(folder.path()));
+    }
+    let receiver = Receiver::start_tls(folder.path(), port, &key, &certificate);
+    let endpoint = format!("https://localhost:{port}");
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), OFTEN];
+
+    let rooted = |file: &str| folder.path().join(file).display().to_string();
+    let root = rooted("other.pem");
+    let stranger = Fleet::start_with(1, 1, &[&environment[..], &[("OTEL_EXPORTER_OTLP_CERTIFICATE", &root)]].concat());
+    eventually("the refusal is logged", Duration::from_secs(20), || {
+        std::fs::read_to_string(stranger.folder().join("server-1.log"))
+            .unwrap()
+            .contains("traces cannot be sent")
+            .then_some(())
+    });
+    drop(stranger);
+    assert_eq!(receiver.spans().len(), 0, "spans went to a collector that nobody vouched for");
+
+    let root = rooted("ca.pem");
+    let fleet = Fleet::start_with(1, 1, &[&environment[..], &[("OTEL_EXPORTER_OTLP_CERTIFICATE", &root)]].concat());
+    eventually("servers and agents are heard", Duration::from_secs(30), || {
+        let services: BTreeSet<String> = receiver.spans().into_iter().map(|span| span.service).collect();
+        (services.len() == 2).then_some(())
+    });
+    drop(fleet);
 }

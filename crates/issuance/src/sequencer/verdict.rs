@@ -44,7 +44,7 @@ pub(super) fn judge(tools: &Tools, view: &View<'_, State>, job: &Job, actor: &Ar
     match decide(view.state, &job.actor, &job.command, &tools.context(view)) {
         Err(rejection) => Verdict::Refused(rejection.into()),
         Ok(decision) if decision.appends.is_empty() => Verdict::Unchanged(here),
-        Ok(_) if job.validate_only => Verdict::Valid(here),
+        Ok(_) if job.validate_only => Verdict::Valid(Outcome { unchanged: false, ..here }),
         Ok(decision) if !takes_effect(view.state, &decision) => Verdict::Refused(Refusal::Moved),
         Ok(decision) => Verdict::Append(Transaction {
             request_id: job.request,

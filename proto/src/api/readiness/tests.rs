@@ -61,6 +61,16 @@ fn the_first_delivery_counts_and_the_next_one_does_not_flicker() {
 }
 
 #[test]
+fn ready_is_told_since_its_first_delivery_where_that_is_remembered() {
+    let mut certificate = settled();
+    certificate.instances[0].current.as_mut().unwrap().generation = 1;
+    let written = certificate.instances[0].deliveries.iter().find(|it| it.target.is_some()).unwrap().at;
+    assert_eq!(ready(&certificate, samples::at(15_000)).since, Some(written));
+    certificate.instances[0].current.as_mut().unwrap().generation = 2;
+    assert_eq!(ready(&certificate, samples::at(15_000)).since, None);
+}
+
+#[test]
 fn a_failed_delivery_of_the_newest_generation_counts() {
     let fail = |it: &mut Certificate| {
         it.instances[0].deliveries[1].failure = Some(Box::new(("RELOAD_FAILED".into(), "exit status 1".into())));
