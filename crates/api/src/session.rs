@@ -2,6 +2,7 @@
 //!
 //! It refuses history and older state: an agent is told what is, never less than it already knew.
 
+mod admission;
 mod assignment;
 mod scope;
 mod trust;
@@ -26,8 +27,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::doors::{Connected, Doors, read_failed};
 use crate::limits::{BEHIND_WAIT, BOOKMARK_INTERVAL, HELLO_TIMEOUT, OUTBOUND_QUEUE_MAX, SCOPE_PAUSE};
 use crate::listener::Caller;
-use crate::{auth, refuse};
+use crate::{auth, refuse, trace};
 
+use admission::{admit, registered, removed};
 pub(crate) use upstream::{RenewAgentIdentity, Report, SubmitCsr};
 
 /// How long the agent has to read that this server is going away before the stream ends.
@@ -61,37 +63,12 @@ pub(crate) async fn open(
     };
     auth::allow(&caller, Action::Session, &Resource::Agent(agent.clone()))?;
     doors.open().map_err(refuse::status)?;
-    let uid = admit(doors, &agent, &caller).await.map_err(refuse::status)?;
+    let uid = admit(doors, &agent, &caller, trace::of(request.metadata())).await?;
     let connected = doors.connect(agent.clone()).map_err(refuse::status)?;
     let (out, outgoing) = mpsc::channel(OUTBOUND_QUEUE_MAX);
     let session = Session { doors: doors.clone(), agent, out, key: caller.spki_hash, uid };
     tokio::spawn(session.run(caller, request.into_inner(), connected));
     Ok(Response::new(ReceiverStream::new(outgoing)))
-}
-
-/// Whether the agent is registered with the key it proved. A server that does not know it asks whether it is behind.
-async fn admit(doors: &Doors, agent: &AgentName, caller: &Caller) -> Result<Uid, Rejection> {
-    match registered(doors, agent, caller.spki_hash) {
-        Err(rejection) if rejection.reason == Reason::Unauthenticated => {
-            doors.log.read_index().await.map_err(read_failed)?;
-            registered(doors, agent, caller.spki_hash)
-        }
-        known => known,
-    }
-}
-
-fn registered(doors: &Doors, agent: &AgentName, key: Option<[u8; 32]>) -> Result<Uid, Rejection> {
-    doors.log.read(|view| {
-        let proved = view.state.agents.get(agent).filter(|known| key.is_some_and(|key| known.is_known_by(key)));
-        proved.map(|known| known.uid).ok_or_else(|| removed(agent))
-    })
-}
-
-fn removed(agent: &AgentName) -> Rejection {
-    Rejection::new(
-        Reason::Unauthenticated,
-        format!("no agent {agent} with this key is registered; it was removed, or joined again elsewhere"),
-    )
 }
 
 impl Session {

@@ -55,6 +55,7 @@ table![
     agents::DeleteAgent,
     tokens::CreateToken,
     tokens::RevokeToken,
+    cluster::ReadIndex,
     cluster::RequestDigest,
     cluster::RenewIdentity,
     cluster::RemoveNode,

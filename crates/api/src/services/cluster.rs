@@ -8,16 +8,19 @@ use std::sync::Arc;
 
 use certwright_core::command::Command;
 use certwright_core::ids::Actor;
+use certwright_core::log::Trace;
 use certwright_core::policy::{Action, Resource};
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
 use certwright_proto::v1;
 use certwright_proto::v1::cluster_server::Cluster;
+use certwright_raft::ReadError;
 use tonic::{Request, Response, Status};
 
 use super::{Api, identity_response, own_identity};
-use crate::dispatch::Method;
+use crate::dispatch::{Method, execute};
 use crate::doors::{Doors, read_failed};
+use crate::listener::Caller;
 use crate::{auth, refuse, trace};
 
 #[tonic::async_trait]
@@ -26,10 +29,11 @@ impl Cluster for Api {
         &self,
         request: Request<v1::GetClusterRequest>,
     ) -> Result<Response<v1::GetClusterResponse>, Status> {
-        auth::allow(&auth::caller(&request)?, Action::Read, &Resource::Cluster)?;
-        let asked = request.into_inner();
+        let caller = auth::caller(&request)?;
+        auth::allow(&caller, Action::Read, &Resource::Cluster)?;
+        let (trace, asked) = (trace::of(request.metadata()), request.into_inner());
         if asked.linearizable {
-            self.doors.log.read_index().await.map_err(|error| refuse::status(read_failed(error)))?;
+            up_to_date(&self.doors, &caller, trace).await?;
         }
         self.doors.catch_up(asked.min_token.as_ref()).await.map_err(refuse::status)?;
         Ok(Response::new(peers::describe(&self.doors).await))
@@ -42,8 +46,7 @@ impl Cluster for Api {
         let caller = auth::caller(&request)?;
         auth::allow(&caller, Action::Operate, &Resource::Cluster)?;
         let trace = trace::of(request.metadata());
-        let at =
-            crate::dispatch::execute::<RequestDigest>(&self.doors, &caller, trace, v1::GetDigestsRequest {}).await?;
+        let at = execute::<RequestDigest>(&self.doors, &caller, trace, v1::GetDigestsRequest {}).await?;
         peers::digests(&self.doors, at.index).await.map(Response::new).map_err(refuse::status)
     }
 
@@ -59,6 +62,34 @@ impl Cluster for Api {
         request: Request<v1::RemoveNodeRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         self.command::<RemoveNode>(request).await
+    }
+}
+
+/// Waits until this server has applied everything that was committed when it was asked, as the leader knows it.
+pub(crate) async fn up_to_date(doors: &Arc<Doors>, caller: &Caller, trace: Trace) -> Result<(), Status> {
+    let committed = execute::<ReadIndex>(doors, caller, trace, ()).await?;
+    doors.catch_up(Some(&committed)).await.map_err(refuse::status)
+}
+
+/// `cluster/read-index`: how far the log is, confirmed by a quorum; nobody's secret.
+pub(crate) struct ReadIndex;
+
+impl Method for ReadIndex {
+    const PATH: &'static str = "cluster/read-index";
+    type Request = ();
+    type Response = v1::Token;
+
+    fn right(_: &Actor) -> (Action, Resource) {
+        (Action::Read, Resource::Cluster)
+    }
+
+    async fn run(doors: &Arc<Doors>, _: Call, (): ()) -> Result<v1::Token, Rejection> {
+        doors.log.read_index().await.map_err(|error| match error {
+            // Whoever asked asks the next leader.
+            ReadError::NotLeader { .. } => Rejection::new(Reason::NotLeader, "this server does not lead"),
+            error => read_failed(error),
+        })?;
+        Ok(doors.log.read(|view| doors.token(view.position)))
     }
 }
 
