@@ -6,11 +6,12 @@
 #[path = "support/server.rs"]
 mod server;
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
 use certwright_agent::{Connector, Context};
-use certwright_api::node::{Node, NodeConfig};
+use certwright_api::node::{Listen, Node, NodeConfig};
 use certwright_core::Reason;
 use certwright_core::ids::NodeName;
 use certwright_proto::agent::v1::agent_message::Kind;
@@ -22,6 +23,7 @@ use certwright_proto::v1::agents_client::AgentsClient;
 use certwright_proto::v1::cluster_client::ClusterClient;
 use certwright_proto::v1::tokens_client::TokensClient;
 use certwright_seams::Seams;
+use certwright_seams::net::draw_port;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -29,9 +31,16 @@ use tonic::{Status, Streaming};
 /// Long enough for a slow machine in a debug build.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// An address that no outgoing connection takes while its server is away.
+fn kept() -> SocketAddr {
+    let mut drawn = std::iter::repeat_with(|| draw_port(&*Seams::system().entropy));
+    drawn.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()).unwrap()
+}
+
 fn config(folder: &Path, number: u64) -> NodeConfig {
+    let listen = Listen { api: Some(kept()), raft: Some(kept()), http: Some(kept()) };
     let name = Some(NodeName::parse(&format!("server-{number}")).unwrap());
-    NodeConfig { name, ..server::config(&folder.join(number.to_string())) }
+    NodeConfig { name, listen, ..server::config(&folder.join(number.to_string())) }
 }
 
 async fn token(channel: &Channel, role: &str, agent: &str) -> String {

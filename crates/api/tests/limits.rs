@@ -6,7 +6,7 @@
 #[path = "support/server.rs"]
 mod server;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use certwright_agent::{Connector, Context};
 use certwright_api::limits::{
     Bounds, HANDSHAKE_TIMEOUT, HANDSHAKES_PER_ADDRESS_MAX, MESSAGE_OCTETS_MAX, STREAM_IN_FLIGHT_MAX,
 };
-use certwright_api::node::{Node, NodeConfig};
+use certwright_api::node::{Listen, Node, NodeConfig};
 use certwright_core::Reason;
 use certwright_core::ids::NodeName;
 use certwright_core::spec::KeyAlgorithm;
@@ -33,6 +33,7 @@ use certwright_proto::v1::cluster_client::ClusterClient;
 use certwright_proto::v1::issuers_client::IssuersClient;
 use certwright_proto::v1::tokens_client::TokensClient;
 use certwright_seams::Seams;
+use certwright_seams::net::draw_port;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -348,6 +349,12 @@ async fn a_handshake_that_takes_too_long_is_cut() {
     node.stop().await;
 }
 
+/// An address that no outgoing connection takes while its server is away.
+fn kept() -> SocketAddr {
+    let mut drawn = std::iter::repeat_with(|| draw_port(&*Seams::system().entropy));
+    drawn.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()).unwrap()
+}
+
 /// A cluster whose leader is left with one other server of four: what is asked for is not committed until more are back.
 struct Stuck {
     leader: Node,
@@ -361,7 +368,8 @@ impl Stuck {
     async fn new(folder: &std::path::Path, bounds: Bounds, seams: &Seams) -> Self {
         let config = |number: usize| {
             let name = Some(NodeName::parse(&format!("server-{number}")).unwrap());
-            NodeConfig { name, bounds, ..server::config(&folder.join(number.to_string())) }
+            let listen = Listen { api: Some(kept()), raft: Some(kept()), http: Some(kept()) };
+            NodeConfig { name, listen, bounds, ..server::config(&folder.join(number.to_string())) }
         };
         let (leader, context) = server::found(config(1), seams).await;
         let channel = known(&context, seams).await;
