@@ -116,11 +116,13 @@ async fn happened(client: &Client, page: &mut Page, place: &Place, now: Timestam
         return Ok(());
     }
     page.heading(0, &format!("Events{cut}"));
-    let mut table = Table::new(&["AGE", "INDEX", "TYPE", "INSTANCE", "GENERATION", "DETAIL"]);
+    // Only certificates have instances and generations.
+    let more: &[&'static str] = if place.stream.starts_with("namespaces/") { &["INSTANCE", "GENERATION"] } else { &[] };
+    let mut table = Table::new(&[&["AGE", "INDEX", "TYPE"], more, &["DETAIL"]].concat());
     events.reverse();
     for event in &events {
         let value = crate::events::value(event);
-        let data = ["instance", "generation"].map(|key| crate::history::text(&value["data"], key));
+        let data = more.iter().map(|key| crate::history::text(&value["data"], &key.to_lowercase()));
         let first = [age(event.at.as_ref(), now), event.index.to_string(), event.r#type.clone()];
         table.row(first.into_iter().chain(data).chain([crate::history::detail(&value)]).collect());
     }

@@ -67,7 +67,8 @@ fn an_administrators_context_is_not_an_agents() {
 #[test]
 fn a_collector_that_cannot_be_one_is_said_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    let server = ["server", "--bootstrap", "--data", folder.path().to_str().unwrap()];
+    // Without that mistake there would be another: there is no server here, and no agent.
+    let server = ["server", "--data", folder.path().to_str().unwrap()];
     for (program, words) in [("certwright", &server[..]), ("certwright", &["agent"]), ("certwright-agent", &[])] {
         for (endpoint, certificate, named) in [
             ("https://localhost:4317", "/nowhere.pem", "OTEL_EXPORTER_OTLP_CERTIFICATE=/nowhere.pem: "),

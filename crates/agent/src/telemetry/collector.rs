@@ -16,14 +16,14 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::trust::TRUST_OCTETS_MAX;
+
 /// OpenTelemetry's name for the address of the collector.
 pub(super) const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// OpenTelemetry's name for the roots that the collector's certificate may lead to.
 const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
 /// Where systems keep the roots that they trust.
 const SYSTEM_ROOTS: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
-/// Octets of a file of roots: all public ones together are a quarter of it.
-const ROOTS_OCTETS_MAX: u64 = 1024 * 1024;
 /// The port of OTLP over gRPC.
 const PORT: u16 = 4317;
 /// TCP connect plus TLS handshake.
@@ -86,7 +86,7 @@ fn roots(certificate: Option<&Path>, disk: &dyn Disk) -> Result<RootCertStore, S
     let path = certificate.or_else(systems);
     let path = path.ok_or_else(|| format!("this system has no file of roots: name one with {CERTIFICATE}"))?;
     let refuse = |cause: String| format!("{CERTIFICATE}={}: {cause}", path.display());
-    let octets = disk.read(path, ROOTS_OCTETS_MAX).map_err(|error| refuse(error.to_string()))?;
+    let octets = disk.read(path, TRUST_OCTETS_MAX).map_err(|error| refuse(error.to_string()))?;
     let certificates = pem::certificates(&octets).map_err(|error| refuse(error.message))?;
     let mut roots = RootCertStore::empty();
     // A system may trust certificates that TLS cannot use; what counts is that there is one.
