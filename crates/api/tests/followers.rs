@@ -1,4 +1,4 @@
-//! What followers know and what they ask the leader for; how one comes back that was away for long.
+//! What followers know and what they ask the leader for.
 //!
 //! It refuses sleeps as proof: it waits for conditions, each with a deadline.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
@@ -143,43 +143,4 @@ async fn a_removed_agent_hears_so_from_every_server() {
     }
     assert_eq!(linearizable(&last).await, Err(Reason::NoLeader));
     last.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_was_away_while_all_others_were_replaced_comes_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let seams = Seams::system();
-    let (first, context) = server::found(config(folder.path(), 1), &seams).await;
-    let second = grow(folder.path(), 2, &first, &context, &seams).await;
-    let away = grow(folder.path(), 3, &first, &context, &seams).await;
-    let (away_at, away_config) = (away.addresses(), NodeConfig::new(folder.path().join("3")));
-    away.stop().await;
-
-    let fourth = grow(folder.path(), 4, &first, &context, &seams).await;
-    let fifth = grow(folder.path(), 5, &second, &context, &seams).await;
-    let channel = connect(&context, &fifth, &seams).await;
-    for (name, node) in [("server-1", first), ("server-2", second)] {
-        let request = v1::RemoveNodeRequest { name: name.into(), ..Default::default() };
-        let removed = async || ClusterClient::new(channel.clone()).remove_node(request.clone()).await.ok();
-        until("the removal", removed).await;
-        until("no voter", async || (!voters(&channel).await?.contains(&name.to_owned())).then_some(())).await;
-        node.stop().await;
-    }
-    token(&channel, "agent", "meanwhile").await;
-
-    let back = Node::start(away_config, seams.clone()).await.unwrap();
-    assert_eq!(back.addresses(), away_at);
-    let through = connect(&context, &back, &seams).await;
-    let expected = ["server-3", "server-4", "server-5"];
-    until("it knows the new voters", async || (voters(&through).await? == expected).then_some(())).await;
-    let tokens = TokensClient::new(through.clone()).list_tokens(v1::ListRequest::default()).await.unwrap().into_inner();
-    assert!(tokens.tokens.iter().any(|it| it.agent == "meanwhile"), "{tokens:?}");
-    // It takes commands, and its vote counts: one of the other two may go.
-    token(&through, "agent", "later").await;
-    fourth.stop().await;
-    let mut client = TokensClient::new(through.clone());
-    let request = || v1::CreateTokenRequest { role: "agent".into(), agent: "last".into(), ..Default::default() };
-    until("a majority of two", async || client.create_token(request()).await.ok()).await;
-    back.stop().await;
-    fifth.stop().await;
 }

@@ -82,6 +82,5 @@ pub struct Mark {
 }
 
 /// The peer at the other end of a connection on the internal port, verified by its pinned key; a request extension.
-/// Requests without it come from nodes that were certified and are unknown here: consensus alone hears those.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerNode(pub u64);

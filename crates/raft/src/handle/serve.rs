@@ -1,7 +1,6 @@
 //! The internal port: mutual TLS with pinned peers, consensus and whatever else servers say to each other.
 //!
-//! It refuses everybody whose key is not pinned, before a request is read; a certified node whose id is not known here yet
-//! may take part in consensus and do nothing else.
+//! It refuses everybody whose key is not pinned, before a request is read.
 
 use std::io;
 use std::sync::Arc;
@@ -25,8 +24,8 @@ use crate::peer::accept::accept_peers;
 use crate::peer::service::{PeerService, admit};
 
 impl<F: Fold> Log<F> {
-    /// Serves consensus and the given routes to peers until cancelled; requests of pinned peers carry a
-    /// [`PeerNode`](crate::PeerNode) extension, which the routes must ask for.
+    /// Serves consensus and the given routes to pinned peers until cancelled; requests carry a
+    /// [`PeerNode`](crate::PeerNode) extension.
     pub async fn serve(
         &self,
         listener: Box<dyn Listener>,

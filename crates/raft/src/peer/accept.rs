@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use certwright_seams::BoxFuture;
 use certwright_seams::net::{BoxStream, Cut, Gate, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
@@ -20,26 +19,20 @@ use tonic::transport::server::Connected;
 use super::pins::Pins;
 use super::tls::claim;
 use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX};
+use crate::member::PeerNode;
 use crate::metrics::LogMetrics;
 
-/// Who is at the other end of a connection, by the key it proved to hold: pinned, or certified and unknown here.
-#[derive(Clone, Copy)]
-pub(crate) struct Speaker {
-    pub(crate) node_id: u64,
-    pub(crate) spki_hash: [u8; 32],
-}
-
-/// A verified peer's connection, as long as that peer is not refused.
+/// A verified peer's connection, as long as that peer is pinned.
 pub(crate) struct PeerStream {
     stream: Cut<TlsStream<BoxStream>>,
-    speaker: Speaker,
+    peer: PeerNode,
 }
 
 impl Connected for PeerStream {
-    type ConnectInfo = Speaker;
+    type ConnectInfo = PeerNode;
 
-    fn connect_info(&self) -> Speaker {
-        self.speaker
+    fn connect_info(&self) -> PeerNode {
+        self.peer
     }
 }
 
@@ -106,10 +99,6 @@ async fn handshake(acceptor: &TlsAcceptor, pins: Arc<Pins>, stream: BoxStream) -
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     // The verifier has compared key, cluster and pin; what remains is to read who it was.
     let peer = certificate.and_then(claim).ok_or_else(|| io::Error::other("a peer without an identity"))?;
-    let speaker = Speaker { node_id: peer.node_id, spki_hash: peer.spki_hash };
-    let until: BoxFuture<'static, ()> = match pins.check(speaker.node_id, &speaker.spki_hash) {
-        Ok(()) => Box::pin(pins.unpinned(speaker.node_id, speaker.spki_hash)),
-        Err(_) => Box::pin(pins.refused(speaker.node_id, speaker.spki_hash)),
-    };
-    Ok(PeerStream { stream: Cut::when(until, stream), speaker })
+    let stream = Cut::when(pins.unpinned(peer.node_id, peer.spki_hash), stream);
+    Ok(PeerStream { stream, peer: PeerNode(peer.node_id) })
 }

@@ -1,6 +1,6 @@
 //! The keys that peers must hold: the membership record's, and those trusted until this node is in it itself.
 //!
-//! It refuses ids that were removed; a node that is merely unknown here may become known later, and be heard before.
+//! It refuses ids that were removed; a node that is merely unknown here may become known later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -88,15 +88,6 @@ impl Pins {
         }
     }
 
-    /// Resolves when that node with that key is refused; that it is not pinned yet is no reason.
-    pub(crate) async fn refused(self: Arc<Self>, node_id: u64, spki_hash: [u8; 32]) {
-        let mut changes = self.changes.subscribe();
-        while matches!(self.check(node_id, &spki_hash), Ok(()) | Err(Stranger::Unknown(_))) {
-            // The sender lives in `self`.
-            let _ = changes.changed().await;
-        }
-    }
-
     /// The peer with that id.
     pub(crate) fn get(&self, node_id: u64) -> Result<Member, Stranger> {
         let table = self.table();
@@ -156,21 +147,6 @@ mod tests {
         assert!(!three.is_finished());
         pins.replace([member(1, 1), member(3, 9)], true);
         three.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn who_is_unknown_is_refused_only_by_what_becomes_known_of_it() {
-        let pins = Arc::new(Pins::default());
-        let ended = |id: u64| tokio::spawn(Arc::clone(&pins).refused(id, [id as u8; 32]));
-        let (one, two, three, four) = (ended(1), ended(2), ended(3), ended(4));
-        pins.bury(&BTreeSet::from([1]));
-        one.await.unwrap();
-        pins.replace([member(2, 9), member(3, 3)], true);
-        two.await.unwrap();
-        assert!(!three.is_finished() && !four.is_finished());
-        pins.bury(&BTreeSet::from([3]));
-        three.await.unwrap();
-        assert!(!four.is_finished());
     }
 
     #[test]

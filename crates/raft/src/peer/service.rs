@@ -17,9 +17,8 @@ use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::accept::Speaker;
 use super::client::{envelope, open};
-use super::pins::{Pins, Stranger};
+use super::pins::Pins;
 use super::transfer;
 use crate::consensus::store::LogStore;
 use crate::consensus::wire::{
@@ -42,24 +41,23 @@ pub(crate) struct PeerService<F: Fold> {
     pub(crate) receiving: Semaphore,
 }
 
-fn unverified() -> Status {
-    Status::unauthenticated("the internal port speaks to verified peers only")
-}
-
-/// Refuses connections of nodes that were removed since, and marks the requests of pinned peers with [`PeerNode`]; for
-/// every service on the internal port. A node that is merely unknown here gets no mark: only consensus hears it.
-pub(crate) fn admit(pins: &Pins, mut request: Request<()>) -> Result<Request<()>, Status> {
-    let speaker = *request.extensions().get::<Speaker>().ok_or_else(unverified)?;
-    match pins.check(speaker.node_id, &speaker.spki_hash) {
-        Ok(()) => drop(request.extensions_mut().insert(PeerNode(speaker.node_id))),
-        Err(Stranger::Unknown(_)) => {}
-        Err(stranger) => return Err(Status::permission_denied(stranger.to_string())),
+/// Refuses connections of nodes that were removed since; for every service on the internal port.
+pub(crate) fn admit(pins: &Pins, request: Request<()>) -> Result<Request<()>, Status> {
+    match request.extensions().get::<PeerNode>() {
+        Some(peer) if pins.is_removed(peer.0) => {
+            Err(Status::permission_denied(format!("node {} was removed from the cluster", peer.0)))
+        }
+        Some(_) => Ok(request),
+        None => Err(Status::unauthenticated("the internal port speaks to verified peers only")),
     }
-    Ok(request)
 }
 
 fn peer<T>(request: &Request<T>) -> Result<u64, Status> {
-    request.extensions().get::<Speaker>().map(|speaker| speaker.node_id).ok_or_else(unverified)
+    request
+        .extensions()
+        .get::<PeerNode>()
+        .map(|peer| peer.0)
+        .ok_or_else(|| Status::unauthenticated("the internal port speaks to verified peers only"))
 }
 
 fn same(peer: u64, vote: &Vote) -> Result<(), Status> {
@@ -162,8 +160,6 @@ impl<F: Fold> RaftRpc for PeerService<F> {
     }
 
     async fn backfill(&self, request: Request<BackfillRequest>) -> Result<Response<Self::BackfillStream>, Status> {
-        let pinned = request.extensions().get::<PeerNode>();
-        pinned.ok_or_else(|| Status::permission_denied("only members of the cluster are told its history"))?;
         let BackfillRequest { from_index, to_index } = request.into_inner();
         let store = self.store.clone();
         let frames = futures_util::stream::try_unfold((store, from_index), move |(store, from)| async move {

@@ -1,23 +1,20 @@
-//! Mutual TLS 1.3 between servers, verified by pinned key, cluster id and node id. Where this node accepts, a node whose
-//! id it has never heard of is believed when the authority that certified this node certified that one, too: who was
-//! away while all others were replaced has no other way back.
+//! Mutual TLS 1.3 between servers, verified by pinned key, cluster id and node id.
 //!
-//! It refuses dates, host names, resumption and older protocol versions.
+//! It refuses certificate chains, dates, host names, resumption and older protocol versions.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use certwright_seams::Clock;
 use certwright_seams::clock::TlsTime;
 use certwright_seams::tls::{Believe, Verifier};
-use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, ClientConfig, Error, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, Error, ServerConfig, SignatureScheme};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -94,18 +91,11 @@ impl PeerTls {
     }
 
     fn verifier(&self, expected: Option<u64>) -> Arc<Verifier<PinVerifier>> {
-        let pinned = PinVerifier {
-            cluster_id: self.cluster_id,
-            expected,
-            pins: Arc::clone(&self.pins),
-            // Our own chain ends with it; a certificate that we signed ourselves is no authority.
-            authority: self.identity.0.cert.get(1..).and_then(<[_]>::last).cloned(),
-            provider: Arc::clone(&self.provider),
-        };
+        let pinned = PinVerifier { cluster_id: self.cluster_id, expected, pins: Arc::clone(&self.pins) };
         Verifier::shared(pinned, self.provider.signature_verification_algorithms)
     }
 
-    /// Accepts any pinned peer, and nodes unknown here that our authority certified.
+    /// Accepts any pinned peer.
     pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, Error> {
         let time = TlsTime::shared(Arc::clone(&self.clock));
         let mut config = ServerConfig::builder_with_details(Arc::clone(&self.provider), time)
@@ -139,31 +129,6 @@ struct PinVerifier {
     /// The node dialled; the accepting side takes any.
     expected: Option<u64>,
     pins: Arc<Pins>,
-    /// Who certifies the nodes of this cluster.
-    authority: Option<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl PinVerifier {
-    /// Whether our authority certified that node, whatever the date.
-    fn is_certified(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> bool {
-        let verify = |authority: &CertificateDer<'static>| -> Result<(), Error> {
-            let mut roots = RootCertStore::empty();
-            roots.add(authority.clone())?;
-            let parsed = ParsedCertificate::try_from(leaf)?;
-            let end = end(leaf).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
-            let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(&parsed, &roots, others, end, algorithms)
-        };
-        self.authority.as_ref().is_some_and(|authority| verify(authority).is_ok())
-    }
-}
-
-/// The last moment of a certificate's life.
-fn end(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
-    Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
 }
 
 impl fmt::Debug for PinVerifier {
@@ -173,29 +138,18 @@ impl fmt::Debug for PinVerifier {
 }
 
 impl Believe for PinVerifier {
-    fn believe(
-        &self,
-        certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<(), Error> {
+    fn believe(&self, certificate: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: UnixTime) -> Result<(), Error> {
         let claim = claim(certificate).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
         if claim.cluster_id != self.cluster_id || self.expected.is_some_and(|expected| expected != claim.node_id) {
             return Err(Error::InvalidCertificate(CertificateError::NotValidForName));
         }
-        let stranger = match self.pins.check(claim.node_id, &claim.spki_hash) {
-            Ok(()) => return Ok(()),
-            Err(Stranger::Unknown(node_id)) if self.expected.is_none() && self.is_certified(certificate, others) => {
-                tracing::info!(node_id, "a node that is unknown here is heard: it was certified by our authority");
-                return Ok(());
-            }
-            Err(stranger) => stranger,
-        };
-        tracing::warn!(%stranger, "a peer was refused");
-        Err(Error::InvalidCertificate(match stranger {
-            Stranger::Removed(_) => CertificateError::Revoked,
-            Stranger::Unknown(_) => CertificateError::UnknownIssuer,
-            Stranger::OtherKey(_) => CertificateError::ApplicationVerificationFailure,
-        }))
+        self.pins.check(claim.node_id, &claim.spki_hash).map_err(|stranger| {
+            tracing::warn!(%stranger, "a peer was refused");
+            Error::InvalidCertificate(match stranger {
+                Stranger::Removed(_) => CertificateError::Revoked,
+                Stranger::Unknown(_) => CertificateError::UnknownIssuer,
+                Stranger::OtherKey(_) => CertificateError::ApplicationVerificationFailure,
+            })
+        })
     }
 }

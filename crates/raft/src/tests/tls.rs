@@ -5,12 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use certwright_proto::internal::v1::BackfillRequest;
 use certwright_seams::Seams;
 use certwright_seams::net::BoxStream;
-use rcgen::{ExtendedKeyUsagePurpose, PublicKeyData};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -18,11 +15,11 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::cluster::{CLUSTER, Cluster, Node, PATIENCE, eventually, identity, say_somewhere};
+use super::cluster::{CLUSTER, Cluster, Node, PATIENCE, eventually, identity};
 use crate::Member;
 use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX};
 use crate::peer::pins::Pins;
-use crate::peer::tls::PeerTls;
+use crate::peer::tls::{PeerTls, claim};
 
 /// Dials a node as that identity and begins to speak.
 async fn connect(target: &Member, cluster: [u8; 16], key: Arc<CertifiedKey>) -> io::Result<TlsStream<BoxStream>> {
@@ -71,6 +68,45 @@ async fn only_pinned_keys_of_this_cluster_are_heard() {
     wrong = Member { node_id: 9, ..target.clone() };
     assert!(dial(&wrong, CLUSTER, friend.clone()).await.is_err());
     assert!(dial(&target, [0xdd; 16], friend).await.is_err());
+}
+
+/// An authority's certificates for these nodes, each with its chain, and the pin that goes with it.
+fn certified<const N: usize>(node_ids: [u64; N]) -> [(Arc<CertifiedKey>, [u8; 32]); N] {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let root = params.self_signed(&key).unwrap().der().clone();
+    let issuer = rcgen::Issuer::new(params, key);
+    node_ids.map(|node_id| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        let uri = format!("certwright://{}/node/{node_id}", hex::encode(CLUSTER));
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
+        let leaf = params.signed_by(&key, &issuer).unwrap().der().clone();
+        let spki_hash = claim(&leaf).unwrap().spki_hash;
+        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&private).unwrap();
+        (Arc::new(CertifiedKey::new(vec![leaf, root.clone()], signer)), spki_hash)
+    })
+}
+
+/// Consensus obeys whoever it hears: an authority's word, which also servers have that never became members, is not
+/// enough, neither before the membership is known here nor after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_alone_lets_nobody_into_consensus() {
+    let mut node = Node::new(1).await;
+    let [ours, friend, unknown] = certified([1, 2, 3]);
+    (node.identity, node.member.spki_hash) = ours;
+    let target = node.member.clone();
+    let log = node.start().await.clone();
+    log.trust(vec![Member { node_id: 2, address: String::new(), spki_hash: friend.1 }]);
+    dial(&target, CLUSTER, friend.0.clone()).await.expect("trusted");
+    assert!(dial(&target, CLUSTER, unknown.0.clone()).await.is_err(), "heard by a node that knows no membership");
+    log.initialize(target.clone()).await.unwrap();
+    eventually("membership", async || log.is_member(1).then_some(())).await;
+    for (who, key) in [("no member", unknown.0), ("no member any more", friend.0)] {
+        eventually(who, async || dial(&target, CLUSTER, key.clone()).await.err()).await;
+    }
 }
 
 /// Connects from that address and says nothing.
@@ -179,134 +215,4 @@ async fn a_removed_learner_is_refused_like_a_voter() {
     let member = cluster.nodes[1].member.clone();
     assert_eq!(leader.add_learner(member).await, Err(crate::MembershipError::Removed(2)));
     assert!(leader.peer_channel(2).is_none() && !leader.is_member(2));
-}
-
-/// The authority of a cluster: it certifies nodes.
-struct Authority {
-    der: CertificateDer<'static>,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = rcgen::CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let der = params.self_signed(&key).unwrap().der().clone();
-        Self { der, issuer: rcgen::Issuer::new(params, key) }
-    }
-
-    /// A certificate for that URI, which expired long ago, with its key and chain, and its pin.
-    fn certify(&self, uri: &str, serves: bool) -> (Arc<CertifiedKey>, [u8; 32]) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
-        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2000, 1, 1), rcgen::date_time_ymd(2001, 1, 1));
-        let usage = if serves { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth };
-        params.extended_key_usages = vec![usage];
-        let leaf = params.signed_by(&key, &self.issuer).unwrap().der().clone();
-        let spki_hash = digest(&SHA256, &key.subject_public_key_info()).as_ref().try_into().unwrap();
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&private).unwrap();
-        (Arc::new(CertifiedKey::new(vec![leaf, self.der.clone()], signer)), spki_hash)
-    }
-
-    fn node(&self, node_id: u64) -> (Arc<CertifiedKey>, [u8; 32]) {
-        self.certify(&format!("certwright://{}/node/{node_id}", hex::encode(CLUSTER)), true)
-    }
-
-    /// A node with a certificate of this authority, not running.
-    async fn equip(&self, node_id: u64) -> Node {
-        let mut node = Node::new(node_id).await;
-        (node.identity, node.member.spki_hash) = self.node(node_id);
-        node
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certified_node_that_is_unknown_here_is_heard() {
-    let (ours, foreign) = (Authority::new(), Authority::new());
-    let mut node = ours.equip(1).await;
-    let target = node.member.clone();
-    let (_, other_hash) = ours.node(3);
-    let other = Member { node_id: 3, address: String::new(), spki_hash: other_hash };
-    node.start().await.trust(vec![other]);
-    dial(&target, CLUSTER, ours.node(2).0).await.expect("certified, though its certificate expired long ago");
-    let uri = |cluster: [u8; 16], who: &str| format!("certwright://{}/{who}", hex::encode(cluster));
-    for (who, key) in [
-        ("a node of another authority", foreign.node(2).0),
-        ("a node that certified itself", identity(CLUSTER, 2).0),
-        ("a node of another cluster", ours.certify(&uri([0xdd; 16], "node/2"), true).0),
-        ("an agent", ours.certify(&uri(CLUSTER, "agent/edge"), true).0),
-        ("who was not certified to serve", ours.certify(&uri(CLUSTER, "node/2"), false).0),
-        ("a known node's other key", ours.node(3).0),
-    ] {
-        assert!(dial(&target, CLUSTER, key).await.is_err(), "{who} was heard");
-    }
-    // Whom we call must be pinned, whoever certified it.
-    let wrong = Member { spki_hash: [0; 32], ..target };
-    assert!(dial(&wrong, CLUSTER, ours.node(2).0).await.is_err());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_unknown_here_takes_part_in_consensus_and_nothing_else_until_it_is_removed() {
-    let authority = Authority::new();
-    let mut cluster = Cluster { nodes: vec![authority.equip(1).await, authority.equip(2).await] };
-    let (first, second) = (cluster.nodes[0].member.clone(), cluster.nodes[1].member.clone());
-    cluster.nodes[0].start().await.initialize(first.clone()).await.unwrap();
-    cluster.nodes[1].start().await.trust(vec![first.clone()]);
-    let (leader, unknown) = (cluster.leader().await, cluster.nodes[1].log().clone());
-    unknown.ask(1).await.expect("heard before it is a member");
-    let history = async || {
-        let request = BackfillRequest { from_index: 1, to_index: 1 };
-        unknown.unbounded_client(1).backfill(request).await.map(drop).map_err(|status| status.code())
-    };
-    assert_eq!(history().await, Err(tonic::Code::PermissionDenied));
-    let mut idle = connect(&first, CLUSTER, cluster.nodes[1].identity.clone()).await.unwrap();
-    let mut octets = [0; 256];
-    assert!(idle.read(&mut octets).await.unwrap() > 0, "it is open");
-
-    // The same connections, when its id is known.
-    leader.add_learner(second.clone()).await.unwrap();
-    eventually("membership", async || history().await.ok()).await;
-    leader.remove(2).await.unwrap();
-    let ended = async { while !matches!(idle.read(&mut octets).await, Ok(0) | Err(_)) {} };
-    timeout(Duration::from_secs(2), ended).await.expect("an open connection ends with the removal");
-    assert!(dial(&first, CLUSTER, cluster.nodes[1].identity.clone()).await.is_err(), "a removed node is refused");
-    assert!(unknown.ask(1).await.is_err());
-}
-
-/// One voter of three sleeps while the other two are replaced.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_away_while_all_others_were_replaced_comes_back() {
-    let authority = Authority::new();
-    let mut cluster = Cluster { nodes: vec![authority.equip(1).await] };
-    let me = cluster.nodes[0].member.clone();
-    cluster.nodes[0].start().await.initialize(me).await.unwrap();
-    for node_id in 2..=5 {
-        let mut node = authority.equip(node_id).await;
-        let peers = cluster.nodes.iter().map(|node| node.member.clone()).collect();
-        node.start().await.trust(peers);
-        let member = node.member.clone();
-        cluster.nodes.push(node);
-        cluster.leader().await.add_learner(member).await.unwrap();
-        cluster.leader().await.promote(node_id).await.unwrap();
-        if node_id == 3 {
-            cluster.agree().await;
-            cluster.node(3).stop().await;
-        }
-    }
-    for node_id in 1..=2 {
-        eventually("removal", async || cluster.leader().await.remove(node_id).await.ok()).await;
-        cluster.leader_but(node_id).await;
-        cluster.node(node_id).stop().await;
-    }
-    let said = say_somewhere(&cluster, 1, "while it was away").await;
-    let back = cluster.node(3).start().await.clone();
-    timeout(PATIENCE, back.wait_applied(said.index, PATIENCE)).await.unwrap().unwrap();
-    assert!(back.is_member(4) && back.is_member(5) && !back.is_member(1));
-    // And it is needed: with it, one of the other two may go.
-    let leader = cluster.leader().await.status().node_id;
-    cluster.node(leader).stop().await;
-    say_somewhere(&cluster, 2, "with its vote").await;
 }
