@@ -81,6 +81,19 @@ impl Nginx {
         script.display().to_string()
     }
 
+    /// The certificate `shop` in the namespace `web`, delivered to `certificates` and looked at where nginx serves it.
+    /// `times` are duration and renewBefore.
+    pub fn manifest(certificates: &Path, script: &str, port: u16, times: [&str; 2]) -> String {
+        let ([duration, renew_before], directory) = (times, certificates.display());
+        format!(
+            "apiVersion: certwright.dev/v1\nkind: Certificate\nmetadata: {{name: shop, namespace: web}}\nspec:\n  \
+             dnsNames: [shop.example.com]\n  duration: {duration}\n  renewBefore: {renew_before}\n  \
+             issuerRef: {{name: demo}}\n  targets:\n  - name: nginx\n    agent: agent-1\n    \
+             files: {{directory: {directory}}}\n    reload:\n      exec: [/bin/sh, {script}]\n    \
+             servedCheck: {{address: '127.0.0.1:{port}', serverName: shop.example.com}}\n"
+        )
+    }
+
     /// Starts it and waits until it answers.
     pub fn start(folder: &Path, port: u16) -> Self {
         let child = Command::new(peer("nginx"))

@@ -9,9 +9,8 @@ use std::time::Duration;
 use certwright_core::spec::ServedCheck;
 use certwright_core::x509::inspect::inspect;
 use certwright_seams::Seams;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use certwright_seams::tls::{Believe, Verifier};
+use rustls::{ClientConfig, Error};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
@@ -82,50 +81,24 @@ pub async fn check(seams: &Seams, check: &ServedCheck, serial: &str) -> Result<(
 fn config(seams: &Seams) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let time = certwright_seams::clock::TlsTime::shared(seams.clock.clone());
-    let mut config = ClientConfig::builder_with_details(provider.clone(), time)
+    let verifier = Verifier::shared(Anybody, provider.signature_verification_algorithms);
+    let mut config = ClientConfig::builder_with_details(provider, time)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
 }
 
-/// Accepts every certificate; the handshake still proves that the server has its key.
+/// Believes every certificate; the handshake still proves that the server has its key.
 #[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
+struct Anybody;
 
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
+impl Believe for Anybody {
+    const TLS12: bool = true;
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+    fn believe(&self, _leaf: &CertificateDer<'_>, _others: &[CertificateDer<'_>], _now: UnixTime) -> Result<(), Error> {
+        Ok(())
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! It refuses a vote to a server that has not proved that it can open the data key: as leader it could sign nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::command::Command;
@@ -17,13 +16,10 @@ use certwright_raft::{Member, Members, MembershipError};
 
 use crate::rotation;
 use crate::session::{Session, Tools};
+use crate::stepwise::Work;
 
-/// First and longest wait before a step that failed is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// Longest wait for another server's proof.
 const PROVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between looks at the membership when nothing changes.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How far behind a learner may be and still be given a vote: less than it applies in a heartbeat.
 const CAUGHT_UP_ENTRIES: u64 = 128;
 
@@ -65,54 +61,24 @@ enum Obstacle {
     Rotating,
 }
 
-/// Runs until the term is over.
-pub(crate) async fn run(session: Arc<Session>) {
-    let mut wait = RETRY.0;
-    let mut seen = None;
-    loop {
-        let revision = session.tools.log.read(|view| view.state.cluster.revision);
-        let pause = match round(&session).await {
-            Some(()) => {
-                wait = RETRY.0;
-                LOOK_EVERY
-            }
-            None => {
-                wait = (wait * 2).min(RETRY.1);
-                wait
-            }
-        };
-        if seen.replace(revision) != Some(revision) {
-            wait = RETRY.0;
-        }
-        tokio::select! {
-            biased;
-            () = session.cluster_moves(revision) => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
+/// Taking servers into the cluster and out of it.
+pub(crate) struct Admission;
 
-/// Takes every server one step further, again and again, until nothing is left to do; `None` when a step failed.
-async fn round(session: &Session) -> Option<()> {
-    loop {
+impl Work for Admission {
+    type Step = Step;
+
+    fn steps(session: &Session) -> Vec<Step> {
         let members = session.tools.log.status().members;
-        let me = session.tools.node_id;
-        let steps = session.tools.log.read(|view| steps(&view.state.cluster, &members, me));
-        if steps.is_empty() {
-            return Some(());
+        session.tools.log.read(|view| steps(&view.state.cluster, &members, session.tools.node_id))
+    }
+
+    async fn take(session: &Session, step: Step) -> bool {
+        let taken = take(session, &step).await;
+        match &taken {
+            Ok(()) => tracing::info!(?step, "admission"),
+            Err(obstacle) => tracing::info!(?step, "a server is not admitted yet: {obstacle}"),
         }
-        let mut failed = false;
-        for step in steps {
-            if let Err(obstacle) = take(session, &step).await {
-                failed = true;
-                tracing::info!(?step, "a server is not admitted yet: {obstacle}");
-            } else {
-                tracing::info!(?step, "admission");
-            }
-        }
-        if failed {
-            return None;
-        }
+        taken.is_ok()
     }
 }
 

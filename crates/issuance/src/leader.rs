@@ -11,9 +11,11 @@ use certwright_raft::Leadership;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
+use crate::rotation::Rotation;
 use crate::sequencer::{QUEUE_MAX, Sequencer};
 use crate::session::{Session, Tools};
-use crate::{admission, authorities, rotation, scheduler};
+use crate::{authorities, scheduler, stepwise};
 
 /// Between attempts to open the data key.
 const UNLOCK_RETRY: Duration = Duration::from_secs(1);
@@ -86,8 +88,8 @@ fn start(tools: &Arc<Tools>) -> Arc<Session> {
     tokio::spawn(Sequencer::new(tools.clone(), session.over.clone()).run(queued));
     spawn_for(&session, scheduler::run(session.clone()));
     spawn_for(&session, authorities::resume(session.clone()));
-    spawn_for(&session, admission::run(session.clone()));
-    spawn_for(&session, rotation::run(session.clone()));
+    spawn_for(&session, stepwise::run::<Admission>(session.clone()));
+    spawn_for(&session, stepwise::run::<Rotation>(session.clone()));
     session
 }
 

@@ -24,6 +24,7 @@ mod scheduler;
 mod sequencer;
 mod session;
 mod signing;
+mod stepwise;
 mod stored;
 mod tokens;
 

@@ -3,9 +3,6 @@
 //!
 //! It refuses to run on a server that is being removed itself: it would know the new key.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use certwright_core::command::Command;
 use certwright_core::ids::{AuthorityName, NodeId};
 use certwright_core::log::Trace;
@@ -15,11 +12,7 @@ use certwright_custody::{Custody, CustodyError, DataKey, KeyRef};
 
 use crate::fault::{self, Point};
 use crate::session::Session;
-
-/// First and longest wait before a step that failed is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// Between looks when nothing changes.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+use crate::stepwise::Work;
 
 /// What has to be done next.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,52 +34,26 @@ enum Obstacle {
     Custody(#[from] CustodyError),
 }
 
-/// Runs until the term is over.
-pub(crate) async fn run(session: Arc<Session>) {
-    let mut wait = RETRY.0;
-    loop {
-        let revision = session.tools.log.read(|view| view.state.cluster.revision);
-        let pause = match round(&session).await {
-            Some(()) => {
-                wait = RETRY.0;
-                LOOK_EVERY
-            }
-            None => {
-                wait = (wait * 2).min(RETRY.1);
-                wait
-            }
-        };
-        tokio::select! {
-            biased;
-            () = session.cluster_moves(revision) => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
+/// The replacement of the data key.
+pub(crate) struct Rotation;
 
-/// Takes steps until nothing is left to do; `None` when one failed.
-async fn round(session: &Session) -> Option<()> {
-    loop {
-        let steps = session.tools.log.read(|view| steps(view.state, session.tools.node_id));
-        if steps.is_empty() {
-            return Some(());
+impl Work for Rotation {
+    type Step = Step;
+
+    fn steps(session: &Session) -> Vec<Step> {
+        session.tools.log.read(|view| steps(view.state, session.tools.node_id))
+    }
+
+    async fn take(session: &Session, step: Step) -> bool {
+        let taken = take(session, &step).await;
+        match &taken {
+            Ok(()) => tracing::info!(?step, "the data key is replaced"),
+            Err(obstacle) => tracing::warn!(?step, "the data key is not replaced yet: {obstacle}"),
         }
-        let mut failed = false;
-        for step in steps {
-            match take(session, &step).await {
-                Ok(()) => {
-                    tracing::info!(?step, "the data key is replaced");
-                    fault::point(Point::AfterRotation);
-                }
-                Err(obstacle) => {
-                    failed = true;
-                    tracing::warn!(?step, "the data key is not replaced yet: {obstacle}");
-                }
-            }
+        if taken.is_ok() {
+            fault::point(Point::AfterRotation);
         }
-        if failed {
-            return None;
-        }
+        taken.is_ok()
     }
 }
 

@@ -1,18 +1,21 @@
-//! The other end of a TLS 1.3 handshake: that it holds its certificate's key is proved here, whom to believe is asked.
+//! The other end of a TLS handshake: that it holds its certificate's key is proved here, whom to believe is asked.
 //!
-//! It refuses TLS 1.2, and to say what makes a certificate believable.
+//! It refuses TLS 1.2 unless asked for, and to say what makes a certificate believable.
 
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 /// Whose certificate is believed. Host names are nobody's proof: servers and agents are who their certificates say.
 pub trait Believe: fmt::Debug + Send + Sync + 'static {
+    /// Whether TLS 1.2 is spoken, too: only to servers that are not ours.
+    const TLS12: bool = false;
+
     /// Whether the end that shows `leaf` is the right one; `others` are the certificates it sent along.
     fn believe(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error>;
 }
@@ -29,19 +32,36 @@ impl<B: Believe> Verifier<B> {
     pub fn shared(believe: B, algorithms: WebPkiSupportedAlgorithms) -> Arc<Self> {
         Arc::new(Self { believe, algorithms })
     }
-
-    fn signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
 }
 
-fn too_old() -> Result<HandshakeSignatureValid, Error> {
-    Err(Error::General("TLS 1.2 is not spoken here".into()))
+/// What rustls asks of both kinds of verifiers in the same words: the proof that the other end holds its key.
+macro_rules! proof_of_possession {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            if !B::TLS12 {
+                return Err(Error::General("TLS 1.2 is not spoken here".into()));
+            }
+            verify_tls12_signature(message, certificate, signed, &self.algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(message, certificate, signed, &self.algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.algorithms.supported_schemes()
+        }
+    };
 }
 
 impl<B: Believe> ServerCertVerifier for Verifier<B> {
@@ -56,27 +76,7 @@ impl<B: Believe> ServerCertVerifier for Verifier<B> {
         self.believe.believe(leaf, others, now).map(|()| ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        too_old()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    proof_of_possession!();
 }
 
 impl<B: Believe> ClientCertVerifier for Verifier<B> {
@@ -93,25 +93,5 @@ impl<B: Believe> ClientCertVerifier for Verifier<B> {
         self.believe.believe(leaf, others, now).map(|()| ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        too_old()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    proof_of_possession!();
 }

@@ -3,7 +3,6 @@
 //! It refuses a single failed handshake, mismatched pair or missing serial.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,16 +12,6 @@ use certwright_tests::peers::{Nginx, free_port, openssl_x509, verify_everywhere}
 use certwright_tests::program::eventually;
 
 const RENEWALS: usize = 20;
-
-fn manifest(live: &Path, script: &str, port: u16) -> String {
-    format!(
-        "apiVersion: certwright.dev/v1\nkind: Certificate\nmetadata: {{name: shop, namespace: web}}\nspec:\n  \
-         dnsNames: [shop.example.com]\n  duration: 30s\n  renewBefore: 26s\n  issuerRef: {{name: demo}}\n  targets:\n  \
-         - name: nginx\n    agent: agent-1\n    files: {{directory: {}}}\n    reload:\n      exec: [/bin/sh, {script}]\n    \
-         servedCheck: {{address: '127.0.0.1:{port}', serverName: shop.example.com}}\n",
-        live.display()
-    )
-}
 
 /// Serials issued for the certificate so far, oldest first.
 fn issued(fleet: &Fleet) -> Vec<String> {
@@ -40,7 +29,7 @@ fn nginx_serves_every_renewal_without_a_failed_handshake() {
     let (folder, live, port) = (fleet.folder().join("nginx"), fleet.folder().join("live/shop"), free_port());
     Nginx::configure(&folder, &live, port);
     let script = Nginx::write_hook(&folder);
-    fleet.apply(&manifest(&live, &script, port));
+    fleet.apply(&Nginx::manifest(&live, &script, port, ["30s", "26s"]));
     eventually("the first delivery", Duration::from_secs(30), || live.join("fullchain.pem").exists().then_some(()));
     let _nginx = Nginx::start(&folder, port);
 

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,16 +20,6 @@ const OFTEN: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "100");
 const STREAM: &str = "namespaces/web/certificates/shop";
 /// What one issuance consists of, each step after the one before.
 const STEPS: [&str; 6] = ["request", "decide", "propose", "sign", "deliver", "install"];
-
-fn manifest(live: &Path, script: &str, port: u16) -> String {
-    format!(
-        "apiVersion: certwright.dev/v1\nkind: Certificate\nmetadata: {{name: shop, namespace: web}}\nspec:\n  \
-         dnsNames: [shop.example.com]\n  duration: 60s\n  renewBefore: 54s\n  issuerRef: {{name: demo}}\n  targets:\n  \
-         - name: nginx\n    agent: agent-1\n    files: {{directory: {}}}\n    reload:\n      exec: [/bin/sh, {script}]\n    \
-         servedCheck: {{address: '127.0.0.1:{port}', serverName: shop.example.com}}\n",
-        live.display()
-    )
-}
 
 /// Events of the certificate, oldest first.
 fn events(fleet: &Fleet) -> Vec<Value> {
@@ -125,7 +114,7 @@ fn one_issuance_is_one_trace_across_processes() {
     let (folder, live, port) = (folder.path().join("nginx"), fleet.folder().join("live/shop"), free_port());
     Nginx::configure(&folder, &live, port);
     let script = Nginx::write_hook(&folder);
-    fleet.apply(&manifest(&live, &script, port));
+    fleet.apply(&Nginx::manifest(&live, &script, port, ["60s", "54s"]));
     eventually("the first delivery", Duration::from_secs(30), || live.join("fullchain.pem").exists().then_some(()));
     let _nginx = Nginx::start(&folder, port);
     let events = eventually("a renewal is served", Duration::from_secs(60), || {

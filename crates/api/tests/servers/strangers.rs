@@ -1,12 +1,7 @@
 //! Strangers: what those may cost whom nobody knows, on the API port and on the HTTP port.
 //!
 //! It refuses to take their word for it: known callers are served meanwhile, on the same ports.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
-#[path = "support/server.rs"]
-mod server;
-
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use certwright_agent::{Connector, Context};
@@ -17,7 +12,6 @@ use certwright_api::limits::{
 use certwright_core::Reason;
 use certwright_proto::status::from_status;
 use certwright_proto::v1;
-use certwright_proto::v1::cluster_client::ClusterClient;
 use certwright_proto::v1::join_client::JoinClient;
 use certwright_seams::Seams;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,6 +22,8 @@ use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::support::{Cluster, get, is_served, until};
+
 async fn stranger(context: &Context, seams: &Seams) -> Channel {
     let root = certwright_core::x509::key::sha256(&context.root().unwrap());
     let connector = Connector::pinned(root, context.cluster_id, context.servers.clone(), seams).unwrap();
@@ -36,10 +32,6 @@ async fn stranger(context: &Context, seams: &Seams) -> Channel {
 
 async fn is_healthy(channel: &Channel) -> Result<(), Status> {
     HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.map(drop)
-}
-
-async fn is_served(known: &Channel) {
-    ClusterClient::new(known.clone()).get_cluster(v1::GetClusterRequest::default()).await.unwrap();
 }
 
 /// Sends this to a path as the only message of a body that never ends.
@@ -53,43 +45,36 @@ async fn call(channel: &Channel, path: &'static str, message: v1::IssueStreamRes
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_do_not_crowd_out_those_who_are_known() {
-    let folder = tempfile::tempdir().unwrap();
-    let seams = Seams::system();
-    let (node, context) = server::found(server::config(&folder.path().join("data")), &seams).await;
+    let cluster = Cluster::found().await;
+    let (context, seams) = (&cluster.context, &cluster.seams);
     let mut strangers = Vec::new();
     for _ in 0..STRANGERS_MAX {
-        strangers.push(stranger(&context, &seams).await);
+        strangers.push(stranger(context, seams).await);
         is_healthy(strangers.last().unwrap()).await.unwrap();
     }
 
     // One more is closed at the door, which a caller with a certificate passes all the same.
     let root = certwright_core::x509::key::sha256(&context.root().unwrap());
-    let connector = Connector::pinned(root, context.cluster_id, context.servers.clone(), &seams).unwrap();
+    let connector = Connector::pinned(root, context.cluster_id, context.servers.clone(), seams).unwrap();
     let refused = match connector.connect().await {
         Ok((channel, _)) => is_healthy(&channel).await.is_err(),
         Err(_) => true,
     };
     assert!(refused, "there is room for more than {STRANGERS_MAX} strangers");
-    let (known, _) = Connector::new(&context, &seams).unwrap().connect().await.unwrap();
-    is_served(&known).await;
+    is_served(&cluster.connector.connect().await.unwrap().0).await;
 
     // Whoever goes makes room.
     strangers.pop();
-    let end = Instant::now() + Duration::from_secs(10);
-    while is_healthy(&stranger(&context, &seams).await).await.is_err() {
-        assert!(Instant::now() < end, "a stranger that went away still counts");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    node.stop().await;
+    let again = async || is_healthy(&stranger(context, seams).await).await.ok();
+    until("a stranger that went away counts no more", Duration::from_secs(10), again).await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stranger_sends_elsewhere_is_not_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let seams = Seams::system();
-    let (node, context) = server::found(server::config(&folder.path().join("data")), &seams).await;
-    let unknown = stranger(&context, &seams).await;
-    let (known, _) = Connector::new(&context, &seams).unwrap().connect().await.unwrap();
+    let cluster = Cluster::found().await;
+    let (known, context, seams) = (cluster.channel(1), &cluster.context, &cluster.seams);
+    let unknown = stranger(context, seams).await;
 
     // As any other message than its own it is no protobuf: whoever decodes it says so.
     let nonsense = v1::IssueStreamResponse { id: 7, result: None };
@@ -108,7 +93,7 @@ async fn what_a_stranger_sends_elsewhere_is_not_read() {
         let refusal = from_status(&status);
         assert_eq!((refusal.reason, refusal.code.as_str()), (Reason::Unauthenticated, "UNAUTHENTICATED"), "{path}");
     }
-    let status = call(&known, "/certwright.v1.Certificates/Issue", nonsense).await;
+    let status = call(known, "/certwright.v1.Certificates/Issue", nonsense).await;
     assert_eq!(status.code(), Code::Internal, "those who are known are read: {status:?}");
 
     // What a stranger may send is small.
@@ -118,23 +103,21 @@ async fn what_a_stranger_sends_elsewhere_is_not_read() {
     assert_eq!(from_status(&status).reason, Reason::TokenForeign, "{status:?}");
     let status = JoinClient::new(unknown.clone()).join_agent(join(large)).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
-    node.stop().await;
+    cluster.stop().await;
 }
 
 /// On one thread, whose clock can be moved.
 #[tokio::test]
 async fn a_stranger_that_stays_is_cut() {
-    let folder = tempfile::tempdir().unwrap();
-    let seams = Seams::system();
-    let (node, context) = server::found(server::config(&folder.path().join("data")), &seams).await;
+    let cluster = Cluster::found().await;
+    let (known, context, seams) = (cluster.channel(1), &cluster.context, &cluster.seams);
     let watch = async |channel: Channel| {
         let mut watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
         watch.message().await.unwrap().unwrap();
         watch
     };
-    let mut stranger = watch(stranger(&context, &seams).await).await;
-    let (known, _) = Connector::new(&context, &seams).unwrap().connect().await.unwrap();
-    let mut kept = watch(known).await;
+    let mut stranger = watch(stranger(context, seams).await).await;
+    let mut kept = watch(known.clone()).await;
 
     tokio::time::pause();
     tokio::time::advance(STRANGER_AGE_MAX - Duration::from_secs(2)).await;
@@ -145,24 +128,14 @@ async fn a_stranger_that_stays_is_cut() {
     assert!(!matches!(cut.expect("a stranger stays for ever"), Ok(Some(_))));
     let next = tokio::time::timeout(Duration::from_millis(200), kept.message()).await;
     assert!(next.is_err(), "a known caller is cut: {next:?}");
-    node.stop().await;
-}
-
-async fn get(address: SocketAddr) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_callers_do_not_hold_the_http_port() {
-    let folder = tempfile::tempdir().unwrap();
-    let seams = Seams::system();
-    let (node, _) = server::found(server::config(&folder.path().join("data")), &seams).await;
-    let address = node.addresses().http;
-    assert!(get(address).await.starts_with("HTTP/1.1 200"));
+    let cluster = Cluster::found().await;
+    let address = cluster.node(1).addresses().http;
+    assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
 
     // As many as there is room for, each halfway through its header.
     let begun = Instant::now();
@@ -172,7 +145,7 @@ async fn slow_callers_do_not_hold_the_http_port() {
         stream.write_all(b"GET /livez HTTP/1.1\r\nhos").await.unwrap();
         slow.push(stream);
     }
-    let answer = tokio::time::timeout(HTTP_CONNECTION_TIMEOUT, get(address)).await;
+    let answer = tokio::time::timeout(HTTP_CONNECTION_TIMEOUT, get(address, "/livez")).await;
     assert!(answer.expect("slow callers hold the port").starts_with("HTTP/1.1 200"));
     for mut stream in slow {
         let mut rest = Vec::new();
@@ -180,5 +153,5 @@ async fn slow_callers_do_not_hold_the_http_port() {
         ended.expect("a slow caller stays connected").ok();
     }
     assert!(begun.elapsed() >= HTTP_HEADER_TIMEOUT / 2);
-    node.stop().await;
+    cluster.stop().await;
 }

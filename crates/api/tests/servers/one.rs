@@ -1,19 +1,14 @@
 //! One server from an empty directory to a delivered and renewed certificate, over real TLS, files and fsync.
 //!
 //! It refuses shortcuts into the server: everything goes through its ports.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use certwright_agent::{Agent, AgentOptions};
-use certwright_agent::{Connector, Context, join};
-use certwright_api::bootstrap::{Administrator, bootstrap};
-use certwright_api::node::{Listen, Node, NodeConfig};
-use certwright_core::ids::Actor;
-use certwright_core::spec::{KeyAlgorithm, KeyEncoding};
+use certwright_agent::{Connector, Context};
+use certwright_core::spec::KeyAlgorithm;
 use certwright_core::x509::Names;
 use certwright_core::x509::inspect::inspect;
 use certwright_core::x509::pem;
@@ -28,10 +23,11 @@ use certwright_proto::v1::events_client::EventsClient;
 use certwright_proto::v1::issuers_client::IssuersClient;
 use certwright_proto::v1::tokens_client::TokensClient;
 use certwright_seams::Seams;
-use certwright_seams::net::draw_port;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Channel;
+
+use crate::support::Cluster;
 
 const MANIFEST: &str = "
 apiVersion: certwright.dev/v1
@@ -58,27 +54,6 @@ spec:
   issuerRef: {name: demo}
   targets: [{name: files, agent: agent-1, files: {directory: DIRECTORY}}]
 ";
-
-fn free() -> SocketAddr {
-    let mut drawn = std::iter::repeat_with(|| draw_port(&*Seams::system().entropy));
-    drawn.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()).unwrap()
-}
-
-fn config(data: &Path) -> NodeConfig {
-    let listen = Listen { api: Some(free()), raft: Some(free()), http: Some(free()) };
-    NodeConfig { listen, strict: true, ..NodeConfig::new(data.to_path_buf()) }
-}
-
-fn context_of(administrator: &Administrator) -> Context {
-    Context {
-        cluster_id: administrator.cluster_id,
-        actor: Actor::parse(&administrator.name).unwrap(),
-        servers: vec![administrator.server.clone()],
-        ca_pem: administrator.ca_pem.clone(),
-        certificate_pem: administrator.certificate_pem.clone(),
-        key_pem: administrator.key.to_pem(KeyEncoding::Pkcs8).unwrap(),
-    }
-}
 
 async fn apply(channel: &Channel, text: &str) {
     for document in manifest::parse(text, "default").unwrap() {
@@ -184,43 +159,27 @@ async fn a_bounded_watch_tells_its_last_entry_whole(channel: &Channel) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_an_empty_directory_to_a_renewed_certificate() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let folder = tempfile::tempdir().unwrap();
-    let (seams, config) = (Seams::system(), config(&folder.path().join("data")));
-    let mut context = None;
-    bootstrap(&config, seams.clone(), |it| {
-        context = Some(context_of(it));
-        Ok(())
-    })
-    .await
-    .unwrap();
-    let context = context.unwrap();
-    // A finished bootstrap changes nothing and hands out nothing.
-    bootstrap(&config, seams.clone(), |_| panic!("a second administrator")).await.unwrap();
+    let cluster = Cluster::found().await;
+    let (folder, seams, server) = (cluster.folder.path(), &cluster.seams, cluster.address(1));
+    let channel = cluster.channel(1);
 
-    let node = Node::start(config, seams.clone()).await.unwrap();
-    node.ready().await;
-    let (channel, server) = Connector::new(&context, &seams).unwrap().connect().await.unwrap();
-
-    let request = v1::CreateTokenRequest { role: "agent".into(), agent: "agent-1".into(), ..Default::default() };
-    let token = TokensClient::new(channel.clone()).create_token(request).await.unwrap().into_inner().secret;
-    let agent_context = join::join(&server, &token, "agent-1", &Default::default(), &seams).await.unwrap();
-    let path = folder.path().join("agent-1.context");
+    let agent_context = cluster.agent(1, "agent-1").await;
+    let path = folder.join("agent-1.context");
     agent_context.save(&*seams.disk, &path).unwrap();
-    let options = AgentOptions::new(path, folder.path().join("agent-1"), Default::default());
+    let options = AgentOptions::new(path, folder.join("agent-1"), Default::default());
     let stop = CancellationToken::new();
     let running = tokio::spawn(Agent::new(options, seams.clone()).await.unwrap().run(stop.clone()));
 
-    only_administrators_administer(&agent_context, &server, &seams).await;
+    only_administrators_administer(&agent_context, &server, seams).await;
 
-    let live = folder.path().join("live/web");
-    apply(&channel, &MANIFEST.replace("DIRECTORY", live.to_str().unwrap())).await;
+    let live = folder.join("live/web");
+    apply(channel, &MANIFEST.replace("DIRECTORY", live.to_str().unwrap())).await;
     let first = delivered(&live, None).await;
     let second = delivered(&live, Some(&first)).await;
     assert_ne!(first, second);
-    a_bounded_watch_tells_its_last_entry_whole(&channel).await;
+    a_bounded_watch_tells_its_last_entry_whole(channel).await;
 
     stop.cancel();
     running.await.unwrap().unwrap();
-    node.stop().await;
+    cluster.stop().await;
 }

@@ -1,0 +1,51 @@
+//! What followers know and what they ask the leader for.
+//!
+//! It refuses sleeps as proof: it waits for conditions, each with a deadline.
+
+use certwright_core::Reason;
+use certwright_proto::status::from_status;
+use certwright_proto::v1;
+use certwright_proto::v1::agents_client::AgentsClient;
+use certwright_proto::v1::cluster_client::ClusterClient;
+use tonic::transport::Channel;
+
+use crate::session::Session;
+use crate::support::Cluster;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_agent_hears_so_from_every_server() {
+    let mut cluster = Cluster::found().await;
+    for number in 2..=3 {
+        cluster.grow(number, 1).await;
+    }
+    let edge = cluster.agent(2, "edge").await;
+    let mut sessions = Vec::new();
+    for number in 1..=3 {
+        let channel = cluster.connect_as(&edge, number).await;
+        let session = Session::open(&channel).await.expect("an agent that joined is known everywhere");
+        sessions.push((number, channel, session));
+    }
+
+    let request = v1::DeleteRequest { name: "agents/edge".into(), ..Default::default() };
+    AgentsClient::new(cluster.channel(2).clone()).delete_agent(request).await.unwrap();
+    for (number, channel, mut open) in sessions {
+        assert_eq!(from_status(&open.ends().await).reason, Reason::Unauthenticated, "server {number}");
+        let Err(refused) = Session::open(&channel).await else { panic!("server {number} lets a removed agent in") };
+        assert_eq!(from_status(&refused).reason, Reason::Unauthenticated, "server {number}: {refused:?}");
+    }
+
+    // Any server answers a linearizable read, none without a majority.
+    let linearizable = async |channel: &Channel| {
+        let request = v1::GetClusterRequest { linearizable: true, ..Default::default() };
+        let mut client = ClusterClient::new(channel.clone());
+        client.get_cluster(request).await.map(drop).map_err(|status| from_status(&status).reason)
+    };
+    for number in 1..=3 {
+        assert_eq!(linearizable(cluster.channel(number)).await, Ok(()));
+    }
+    for number in 1..=2 {
+        cluster.halt(number).await;
+    }
+    assert_eq!(linearizable(cluster.channel(3)).await, Err(Reason::NoLeader));
+    cluster.stop().await;
+}

@@ -1,0 +1,73 @@
+//! One agent's session with a server, message by message.
+//!
+//! It refuses to be an agent: it says and hears what a test wants.
+
+use std::time::Duration;
+
+use certwright_api::limits::STREAM_IN_FLIGHT_MAX;
+use certwright_proto::agent::v1::agent_message::Kind as Up;
+use certwright_proto::agent::v1::agent_service_client::AgentServiceClient;
+use certwright_proto::agent::v1::server_message::Kind as Down;
+use certwright_proto::agent::v1::{AgentMessage, Heartbeat, Hello, ServerMessage};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use crate::support::PATIENCE;
+
+/// For what happens at once, and for what must not happen.
+pub const SOON: Duration = Duration::from_secs(1);
+
+/// One agent's session, greeted.
+pub struct Session {
+    up: mpsc::Sender<AgentMessage>,
+    down: Streaming<ServerMessage>,
+}
+
+impl Session {
+    pub async fn open(channel: &Channel) -> Result<Self, Status> {
+        let (up, said) = mpsc::channel(2 * STREAM_IN_FLIGHT_MAX);
+        let mut client = AgentServiceClient::new(channel.clone());
+        let down = client.session(ReceiverStream::new(said)).await?.into_inner();
+        let mut session = Self { up, down };
+        session.say(Up::Hello(Hello::default())).await;
+        session.hears(|kind| matches!(kind, Down::Welcome(_))).await;
+        Ok(session)
+    }
+
+    pub async fn say(&self, kind: Up) {
+        self.up.send(AgentMessage { kind: Some(kind), ..Default::default() }).await.unwrap();
+    }
+
+    /// Waits for a message of that kind.
+    pub async fn hears(&mut self, wanted: impl Fn(&Down) -> bool) -> Down {
+        loop {
+            let kind = self.down.message().await.unwrap().unwrap().kind.unwrap();
+            if wanted(&kind) {
+                return kind;
+            }
+        }
+    }
+
+    /// Asks something that any server answers at once.
+    pub async fn is_answered(&mut self) -> bool {
+        self.say(Up::Heartbeat(Heartbeat::default())).await;
+        timeout(SOON, self.hears(|kind| matches!(kind, Down::Heartbeat(_)))).await.is_ok()
+    }
+
+    /// Waits for its end, which has a reason.
+    pub async fn ends(&mut self) -> Status {
+        let end = async {
+            loop {
+                match self.down.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("the session ended without a reason"),
+                    Err(status) => return status,
+                }
+            }
+        };
+        timeout(PATIENCE, end).await.expect("the session goes on")
+    }
+}
