@@ -327,7 +327,7 @@ pub struct IssueArgs {
     /// Directory for the files; a set that an earlier issue left there is replaced, anybody else's key is not
     #[arg(long, value_name = "DIR", required_unless_present = "validate_only")]
     pub out: Option<PathBuf>,
-    /// Replace whatever key is in the directory
+    /// Replace whatever key is in the directory, unless an agent delivers there
     #[arg(long, requires = "dns", conflicts_with = "validate_only")]
     pub force: bool,
     /// Check everything, sign nothing, write nothing

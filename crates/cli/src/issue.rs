@@ -54,8 +54,11 @@ pub async fn run(global: &Global, args: IssueArgs) -> Result<ExitCode, Failure> 
             (request(&key, None, &args.dns)?, Some(key))
         }
     };
-    if let (Some(out), false) = (&args.out, args.force) {
-        occupied::refuse(&*disk, out, key.is_none().then_some(&csr))?;
+    if let Some(out) = &args.out {
+        occupied::refuse_target(&*disk, out)?;
+        if !args.force {
+            occupied::refuse(&*disk, out, key.is_none().then_some(&csr))?;
+        }
     }
     let wanted = v1::IssueRequest {
         issuer: args.issuer,

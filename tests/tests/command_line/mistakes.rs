@@ -164,8 +164,12 @@ fn issue_replaces_its_own_set_and_nobody_elses_key() {
     fleet.run(&["verify", out.to_str().unwrap()]);
     assert_ne!(contents(&out)["key.pem"], own);
     let live = fleet.folder().join("live/web");
-    let message = fleet.refused(&[&words[..6], &[live.to_str().unwrap()]].concat(), 1, "ALREADY_EXISTS");
-    assert!(message.contains("an agent delivers into this directory"), "{message}");
+    for force in [&[][..], &["--force"]] {
+        let words = [&words[..6], &[live.to_str().unwrap()], force].concat();
+        let message = fleet.refused(&words, 1, "ALREADY_EXISTS");
+        assert!(message.contains("an agent delivers into this directory"), "{message}");
+        assert!(live.join("key.pem").is_symlink(), "{force:?} replaced the agent's link");
+    }
 }
 
 #[test]

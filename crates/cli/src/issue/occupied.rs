@@ -18,17 +18,24 @@ use crate::output::note;
 /// What `issue` writes beside cert.pem and key.pem; others write one or two of these names, not all.
 const OURS: [&str; 4] = ["ca.pem", "chain.pem", "combined.pem", "fullchain.pem"];
 
+/// Refuses with `ALREADY_EXISTS` a directory into which an agent delivers: its files are the agent's links.
+pub(super) fn refuse_target(disk: &dyn Disk, directory: &Path) -> Result<(), Failure> {
+    // Whether or not the link still leads somewhere.
+    if disk.stat(&directory.join(".current")).is_err() {
+        return Ok(());
+    }
+    refusal(directory, "an agent delivers into this directory", "name another directory with --out")
+}
+
+fn refusal(directory: &Path, what: &str, fix: &str) -> Result<(), Failure> {
+    let message = format!("{}: {what}", directory.join("key.pem").display());
+    Err(Failure::new(Reason::AlreadyExists, message, fix))
+}
+
 /// Refuses with `ALREADY_EXISTS` a directory whose key is somebody else's; says when a set of an earlier `issue` is
 /// going to be replaced. With a request, the key there must be the request's own.
 pub(super) fn refuse(disk: &dyn Disk, directory: &Path, request: Option<&Vec<u8>>) -> Result<(), Failure> {
     let there = |name: &str| disk.exists(&directory.join(name)).unwrap_or(false);
-    let refusal = |what: &str, fix: &str| {
-        let message = format!("{}: {what}", directory.join("key.pem").display());
-        Err(Failure::new(Reason::AlreadyExists, message, fix))
-    };
-    if there(".current") {
-        return refusal("an agent delivers into this directory", "name another directory with --out");
-    }
     if !there("key.pem") {
         return Ok(());
     }
@@ -37,7 +44,7 @@ pub(super) fn refuse(disk: &dyn Disk, directory: &Path, request: Option<&Vec<u8>
         let asked = csr::parse(request)?.verify()?.spki_hash();
         return match key {
             Some(key) if key == asked => Ok(()),
-            _ => refusal("it is not the key of the request", "name another directory with --out"),
+            _ => refusal(directory, "it is not the key of the request", "name another directory with --out"),
         };
     }
     match certificate(disk, directory) {
@@ -46,6 +53,7 @@ pub(super) fn refuse(disk: &dyn Disk, directory: &Path, request: Option<&Vec<u8>
             Ok(())
         }
         _ => refusal(
+            directory,
             "it is not of a set that issue wrote",
             "name another directory with --out, or replace it with --force",
         ),
