@@ -126,11 +126,14 @@ async fn a_hook_that_prints_the_key_does_not_put_it_into_the_report() {
 async fn a_signal_reaches_the_process_of_the_pid_file() {
     let rig = Rig::new().await;
     let (pid, got) = (rig.root.path().join("pid"), rig.root.path().join("got"));
-    let body =
-        format!("trap 'echo hup >> {}' HUP; echo $$ > {}; while :; do sleep 0.05; done", got.display(), pid.display());
+    let body = format!(
+        "trap 'echo usr1 >> {}' USR1; echo $$ > {}; while :; do sleep 0.05; done",
+        got.display(),
+        pid.display()
+    );
     let mut consumer = std::process::Command::new(script(&rig, "consumer", &body)).spawn().unwrap();
     rig.until("the consumer", |_| pid.exists()).await;
-    declare(&rig, v1::Reload { signal: "HUP".into(), pid_file: pid.display().to_string(), ..Default::default() });
+    declare(&rig, v1::Reload { signal: "USR1".into(), pid_file: pid.display().to_string(), ..Default::default() });
     let agent = rig.agent().await;
     rig.written(1).await;
     rig.until("the signal", |_| got.exists()).await;
@@ -138,7 +141,7 @@ async fn a_signal_reaches_the_process_of_the_pid_file() {
     consumer.wait().unwrap();
     rig.estate.renew(INSTANCE);
     let report = rig.reported(2, "files", "verified", "HOOK_FAILED").await;
-    assert!(report.failure_message.contains("HUP"), "{}", report.failure_message);
+    assert!(report.failure_message.contains("USR1"), "{}", report.failure_message);
     agent.stop().await;
 }
 
