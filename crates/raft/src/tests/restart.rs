@@ -121,25 +121,40 @@ async fn an_event_that_this_build_cannot_read_stops_the_node() {
     assert!(log.read(|view| view.state.loose.is_empty()), "an entry is all or nothing");
 }
 
+/// The projection in that directory, once nobody has it open any more: the worker and sled's own threads let go some
+/// time after a log has stopped or a store was dropped, and what cannot be locked would be taken for damaged.
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "sled works on the real file system only")]
+async fn released(path: &Path) {
+    let db = path.join("db");
+    eventually("released projection", async || match std::fs::File::open(&db) {
+        Ok(db) => db.try_lock().ok(),
+        Err(_) => Some(()),
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_projection_in_sled_is_kept_and_rebuilt_on_any_doubt() {
     let mut node = Node::new(1).await;
     let path = node.data().join("projection");
-    let open = |path: &std::path::Path| Box::new(SledStore::open(path).unwrap());
+    let open = async |path: &Path| {
+        released(path).await;
+        Box::new(SledStore::open(path).unwrap())
+    };
     let me = node.member.clone();
-    let log = node.start_with(open(&path)).await.clone();
+    let log = node.start_with(open(&path).await).await.clone();
     log.initialize(me).await.unwrap();
     let said = log.propose(say(1, "loose", None, "word")).await.unwrap().position.to_string().into_bytes();
     eventually("projection", async || log.lookup(b"w/word")).await;
     node.kill().await;
     drop(log);
     // Kept.
-    let mut store = open(&path);
+    let mut store = open(&path).await;
     assert_eq!(store.get(b"w/word").unwrap(), Some(said.clone()));
     // Ahead of the log: of another log.
     store.apply(vec![(b"w/alien".to_vec(), vec![])], 1_000_000).unwrap();
     drop(store);
-    let log = node.start_with(open(&path)).await.clone();
+    let log = node.start_with(open(&path).await).await.clone();
     eventually("rebuilt projection", async || {
         (log.lookup(b"w/word") == Some(said.clone()) && log.lookup(b"w/alien").is_none()).then_some(())
     })
@@ -148,10 +163,11 @@ async fn a_projection_in_sled_is_kept_and_rebuilt_on_any_doubt() {
     node.kill().await;
     drop(log);
     // Damaged beyond opening.
+    released(&path).await;
     let disk = Seams::system().disk;
     for (name, octets) in [("db", b"no database".as_slice()), ("conf", b"no configuration")] {
         disk.write_atomic(&path.join(name), octets, 0o600).unwrap();
     }
-    let log = node.start_with(open(&path)).await.clone();
+    let log = node.start_with(open(&path).await).await.clone();
     eventually("rebuilt projection", async || (log.lookup(b"w/word") == Some(said.clone())).then_some(())).await;
 }
