@@ -24,6 +24,8 @@ use crate::limits::{COMMAND_TIMEOUT, LEADER_WAIT, RETRY_DELAY};
 use crate::listener::Caller;
 use crate::{refuse, trace};
 
+#[cfg(test)]
+pub(crate) use table::PATHS;
 pub(crate) use table::run_encoded;
 
 /// One command of the API: how it is told apart, and what the leader does with it.

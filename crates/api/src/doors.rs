@@ -13,14 +13,16 @@ use certwright_issuance::control::Control;
 use certwright_proto::{token, v1};
 use certwright_raft::{Log, ReadError, View};
 use certwright_seams::Seams;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::forward::Forwarder;
-use crate::limits::{BEHIND_WAIT, Bounds};
+use crate::limits::{ADMISSIONS_MAX, BEHIND_WAIT, Bounds};
 use crate::metrics::Metrics;
 use crate::node::Rooms;
 use crate::refuse;
+use crate::rounds::Rounds;
 
 /// What all doors share.
 pub(crate) struct Doors {
@@ -37,6 +39,10 @@ pub(crate) struct Doors {
     pub(crate) bounds: Bounds,
     /// Set when this server begins to stop: streams end, nothing new is taken.
     pub(crate) draining: CancellationToken,
+    /// How far the log is, as the leader says: asked once for all who wait here.
+    pub(crate) read_indexes: Rounds<Result<v1::Token, Status>>,
+    /// Admissions of agents that are not known here.
+    pub(crate) admissions: Semaphore,
     /// Agents with a session here and how many they have.
     sessions: Mutex<BTreeMap<AgentName, usize>>,
 }
@@ -64,6 +70,8 @@ impl Doors {
             metrics,
             bounds,
             draining: CancellationToken::new(),
+            read_indexes: Rounds::default(),
+            admissions: Semaphore::new(ADMISSIONS_MAX),
             sessions: Mutex::default(),
         }
     }

@@ -19,6 +19,7 @@ mod metrics;
 pub mod node;
 mod paging;
 mod refuse;
+mod rounds;
 mod services;
 mod session;
 pub mod tls;

@@ -14,13 +14,17 @@ pub const OUTBOUND_QUEUE_MAX: usize = 256;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes under way at once: what strangers may cost in CPU and memory.
 pub const HANDSHAKES_MAX: usize = 256;
-/// Those of one address: agents behind one address that come back at once, while silent connections from there leave the
-/// rest to the others. What is over it is closed, and whoever meant it connects again.
-pub const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 4;
+/// Those of one address once more than half of all are taken: behind one address may be all agents of a site, which then
+/// have half of the places; silent connections from there leave the rest to the others. What is over it is closed, and
+/// whoever meant it connects again.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 8;
 /// Open connections of known callers: agents of a large estate plus people and programs.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Open connections of strangers, who can do nothing but join: many more than join at once.
 pub const STRANGERS_MAX: usize = 128;
+/// Those of one address once more than half of all are taken: machines that join from behind one address at once, while
+/// whoever stays from there leaves the rest to the others.
+pub const STRANGERS_PER_ADDRESS_MAX: usize = STRANGERS_MAX / 8;
 /// Life of a stranger's connection, idle or not: a join that waits for a leader and is forwarded still ends within it.
 pub const STRANGER_AGE_MAX: Duration = Duration::from_secs(20);
 /// Concurrent streams of a stranger's connection: a joiner needs one.
@@ -71,6 +75,8 @@ pub const REPORT_LINGER: Duration = Duration::from_millis(50);
 pub const REPORT_BATCH_MAX: usize = 64;
 /// Sessions of this server; one agent has one.
 pub const SESSIONS_MAX: usize = 10_000;
+/// Agents with a certificate that are unknown here and wait for the leader's word: those that joined just now, elsewhere.
+pub const ADMISSIONS_MAX: usize = 64;
 /// An agent says hello at once after connecting.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two looks of one session at its scope, so that a busy log does not wake every session per entry.

@@ -2,7 +2,8 @@
 //! known callers and those of strangers apart.
 //!
 //! It refuses to let strangers crowd out those who proved who they are: each kind has room of its own, and what is over
-//! a bound is closed unread, as are handshakes over one address's share. It refuses servers that were removed, and cuts the connections they have.
+//! a bound is closed unread. Nor does one address crowd out the others, at its handshakes or as a stranger. It refuses
+//! servers that were removed, and cuts the connections they have.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,9 +15,9 @@ use certwright_core::State;
 use certwright_core::ids::{Actor, ClusterId, NodeId};
 use certwright_raft::Log;
 use certwright_seams::BoxFuture;
-use certwright_seams::net::{BoxStream, Cut, Gate, Listener, Place};
+use certwright_seams::net::{BoxStream, Cut, Gate, Listener, Place, Places};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use crate::doors::Doors;
-use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, STRANGERS_MAX};
+use crate::limits::{
+    HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX,
+};
 use crate::tls;
 
 /// Who is at the other end of a connection; in the extensions of every request on it.
@@ -41,7 +44,7 @@ pub(crate) struct Connection {
     stream: Cut<TlsStream<BoxStream>>,
     caller: Caller,
     /// Counts towards the bound for as long as the connection is open.
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connected for Connection {
@@ -78,25 +81,23 @@ pub(crate) type Incoming = ReceiverStream<io::Result<Connection>>;
 /// Room for connections of one kind.
 struct Pool {
     kind: &'static str,
-    limit: usize,
-    room: Arc<Semaphore>,
+    places: Places,
     accepted: mpsc::Sender<io::Result<Connection>>,
 }
 
 impl Pool {
-    fn new(kind: &'static str, limit: usize) -> (Self, Incoming) {
+    fn new(kind: &'static str, places: Places) -> (Self, Incoming) {
         let (accepted, connections) = mpsc::channel(HANDSHAKES_MAX);
-        let room = Arc::new(Semaphore::new(limit));
-        (Self { kind, limit, room, accepted }, ReceiverStream::new(connections))
+        (Self { kind, places, accepted }, ReceiverStream::new(connections))
     }
 
     async fn take(&self, stream: Cut<TlsStream<BoxStream>>, caller: Caller, address: SocketAddr) {
-        let Ok(permit) = self.room.clone().try_acquire_owned() else {
-            return tracing::warn!(%address, limit = self.limit, "too many connections of {}, one is closed", self.kind);
+        let Some(place) = self.places.take(address.ip()) else {
+            return tracing::warn!(%address, limit = self.places.limit(), "too many connections of {}, one is closed", self.kind);
         };
         tracing::debug!(%address, actor = %caller.actor, "connected");
         // An ended server no longer takes connections; this one is then closed by being dropped.
-        let _ = self.accepted.send(Ok(Connection { stream, caller, _permit: permit })).await;
+        let _ = self.accepted.send(Ok(Connection { stream, caller, _place: place })).await;
     }
 }
 
@@ -117,8 +118,9 @@ pub(crate) fn accept(
     doors: &Doors,
     shutdown: CancellationToken,
 ) -> (Incoming, Incoming) {
-    let (known, from_known) = Pool::new("known callers", doors.bounds.connections);
-    let (strangers, from_strangers) = Pool::new("strangers", STRANGERS_MAX);
+    let (known, from_known) =
+        Pool::new("known callers", Places::new(doors.bounds.connections, doors.bounds.connections));
+    let (strangers, from_strangers) = Pool::new("strangers", Places::new(STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX));
     let refused = doors.metrics.handshakes_refused.clone();
     let gate = Gate::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, move || refused.inc());
     let (cluster, log) = (doors.cluster, doors.log.clone());

@@ -3,6 +3,8 @@
 //! It refuses to create anything: `bootstrap` and `join` prepare the data directory, `Node` runs what is there.
 
 mod ports;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;

@@ -48,9 +48,10 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes under way at once on the internal port; further connections wait in the kernel's backlog.
 pub const HANDSHAKES_MAX: usize = 128;
-/// Those of one address: six servers on one machine that connect at once for every kind of traffic. An address that takes
-/// more and stays silent leaves the rest to the others.
-pub const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 4;
+/// Those of one address once more than half of all are taken: more than one server needs for every kind of traffic. Nine
+/// servers on one machine that connect at once stay below the half. An address that takes more and stays silent leaves
+/// the rest to the others.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 8;
 /// Between HTTP/2 pings to a peer: a machine that vanished is noticed within this and the timeout below.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long such a ping may stay unanswered.

@@ -5,6 +5,7 @@
 
 mod cut;
 mod gate;
+mod places;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::BoxFuture;
 
 pub use cut::Cut;
-pub use gate::{Gate, Place};
+pub use gate::Gate;
+pub use places::{Place, Places};
 
 /// How long a connection is silent before the kernel probes it: a peer whose machine vanished is noticed even by
 /// those who only wait.

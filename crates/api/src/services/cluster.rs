@@ -9,7 +9,7 @@ use std::sync::Arc;
 use certwright_core::command::Command;
 use certwright_core::ids::Actor;
 use certwright_core::log::Trace;
-use certwright_core::policy::{Action, Resource};
+use certwright_core::policy::{self, Action, Resource};
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
 use certwright_proto::v1;
@@ -17,7 +17,7 @@ use certwright_proto::v1::cluster_server::Cluster;
 use certwright_raft::ReadError;
 use tonic::{Request, Response, Status};
 
-use super::{Api, identity_response, own_identity};
+use super::{Api, identity_response, own_agent, own_identity};
 use crate::dispatch::{Method, execute};
 use crate::doors::{Doors, read_failed};
 use crate::listener::Caller;
@@ -65,13 +65,20 @@ impl Cluster for Api {
     }
 }
 
-/// Waits until this server has applied everything that was committed when it was asked, as the leader knows it.
+/// Waits until this server has applied everything that was committed when it was asked, as the leader knows it. The leader
+/// is asked once for all who wait, under the name of one of them: each must have the right.
 pub(crate) async fn up_to_date(doors: &Arc<Doors>, caller: &Caller, trace: Trace) -> Result<(), Status> {
-    let committed = execute::<ReadIndex>(doors, caller, trace, ()).await?;
+    let (action, resource) = ReadIndex::right(&caller.actor);
+    auth::allow(caller, action, &resource)?;
+    let (asking, by) = (doors.clone(), caller.clone());
+    let round = doors.read_indexes.ask(move || async move { execute::<ReadIndex>(&asking, &by, trace, ()).await });
+    let lost = || Err(refuse::status(Rejection::new(Reason::Internal, "the leader could not be asked")));
+    let committed = round.await.unwrap_or_else(lost)?;
     doors.catch_up(Some(&committed)).await.map_err(refuse::status)
 }
 
-/// `cluster/read-index`: how far the log is, confirmed by a quorum; nobody's secret.
+/// `cluster/read-index`: how far the log is, confirmed by a quorum. For whoever may read the cluster, and for agents:
+/// whether one may have a session is the question behind theirs.
 pub(crate) struct ReadIndex;
 
 impl Method for ReadIndex {
@@ -79,11 +86,17 @@ impl Method for ReadIndex {
     type Request = ();
     type Response = v1::Token;
 
-    fn right(_: &Actor) -> (Action, Resource) {
-        (Action::Read, Resource::Cluster)
+    fn right(actor: &Actor) -> (Action, Resource) {
+        match actor {
+            Actor::Agent(_) => own_agent(actor, Action::Session),
+            _ => (Action::Read, Resource::Cluster),
+        }
     }
 
-    async fn run(doors: &Arc<Doors>, _: Call, (): ()) -> Result<v1::Token, Rejection> {
+    async fn run(doors: &Arc<Doors>, call: Call, (): ()) -> Result<v1::Token, Rejection> {
+        // No command behind it would ask.
+        let (action, resource) = Self::right(&call.actor);
+        policy::authorize(&call.actor, action, &resource)?;
         doors.log.read_index().await.map_err(|error| match error {
             // Whoever asked asks the next leader.
             ReadError::NotLeader { .. } => Rejection::new(Reason::NotLeader, "this server does not lead"),

@@ -84,18 +84,18 @@ pub(crate) fn stream(
     let caller = Arc::new(caller);
     tokio::spawn(async move {
         let under_way = Arc::new(Semaphore::new(STREAM_IN_FLIGHT_MAX));
-        loop {
+        let end = loop {
             let next = async { (under_way.clone().acquire_owned().await, incoming.message().await) };
             let (permit, next) = tokio::select! {
                 biased;
-                () = doors.draining.cancelled() => break,
+                () = doors.draining.cancelled() => break doors.open().err().map(refuse::status),
                 next = next => next,
             };
             let request = match next {
                 Ok(Some(request)) => request,
                 Ok(None) => return,
                 // A message too large, for one: whoever still listens is told.
-                Err(status) => return drop(answers.send(Err(status)).await),
+                Err(status) => break Some(status),
             };
             let (doors, caller, answers) = (doors.clone(), caller.clone(), answers.clone());
             tokio::spawn(async move {
@@ -104,11 +104,10 @@ pub(crate) fn stream(
                 let _ = answers.send(Ok(answer)).await;
                 drop(permit);
             });
-        }
-        // Draining: what is under way is still answered, then the stream ends.
+        };
+        // What is under way is still answered, certificates that are in the log by now: a stream ends with its first error.
         let _ = under_way.acquire_many(STREAM_IN_FLIGHT_MAX as u32).await;
-        let stopping = doors.open().err().map(refuse::status);
-        if let Some(status) = stopping {
+        if let Some(status) = end {
             let _ = answers.send(Err(status)).await;
         }
     });

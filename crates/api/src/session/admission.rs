@@ -1,6 +1,7 @@
 //! Whether an agent may open a session: it is registered with the key that it proved.
 //!
 //! It refuses to call anybody unknown on the word of a server that may be behind: first the leader says how far the log is.
+//! It refuses to ask that for more than a few at once.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use certwright_core::{Reason, Rejection};
 use tonic::Status;
 
 use crate::doors::Doors;
+use crate::limits::ADMISSIONS_MAX;
 use crate::listener::Caller;
 use crate::refuse;
 use crate::services::cluster::up_to_date;
@@ -19,6 +21,9 @@ pub(super) async fn admit(doors: &Arc<Doors>, agent: &AgentName, caller: &Caller
     if let Ok(uid) = registered(doors, agent, caller.spki_hash) {
         return Ok(uid);
     }
+    let busy =
+        || Rejection::new(Reason::Overloaded, format!("{ADMISSIONS_MAX} agents unknown here are looked up already"));
+    let _admission = doors.admissions.try_acquire().map_err(|_| refuse::status(busy()))?;
     up_to_date(doors, caller, trace).await?;
     registered(doors, agent, caller.spki_hash).map_err(refuse::status)
 }

@@ -40,8 +40,12 @@ pub(super) async fn serve(session: Arc<Session>, caller: Caller, mut incoming: S
         let message = match incoming.message().await {
             Ok(Some(message)) => message,
             Ok(None) => return,
-            // A message too large, for one: whoever still listens is told.
-            Err(status) => return drop(session.out.send(Err(status)).await),
+            // A message too large, for one: whoever still listens is told, once everything before is answered, because a
+            // stream ends with its first error.
+            Err(status) => {
+                let _ = under_way.acquire_many(STREAM_IN_FLIGHT_MAX as u32).await;
+                return drop(session.out.send(Err(status)).await);
+            }
         };
         let trace = trace::parse(&message.traceparent);
         let Ok(permit) = under_way.clone().acquire_owned().await else { return };

@@ -2,11 +2,13 @@
 //!
 //! It refuses sleeps as proof: it waits for conditions, each with a deadline.
 
+use certwright_api::limits::ADMISSIONS_MAX;
 use certwright_core::Reason;
 use certwright_proto::status::from_status;
 use certwright_proto::v1;
 use certwright_proto::v1::agents_client::AgentsClient;
 use certwright_proto::v1::cluster_client::ClusterClient;
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::session::Session;
@@ -47,5 +49,16 @@ async fn a_removed_agent_hears_so_from_every_server() {
         cluster.halt(number).await;
     }
     assert_eq!(linearizable(cluster.channel(3)).await, Err(Reason::NoLeader));
+
+    // Of those who are unknown only so many are looked up at once; the others hear so at once.
+    let channel = cluster.connect_as(&edge, 3).await;
+    let mut asking = JoinSet::new();
+    for _ in 0..3 * ADMISSIONS_MAX {
+        let channel = channel.clone();
+        asking.spawn(async move { Session::open(&channel).await.err().map(|status| from_status(&status).reason) });
+    }
+    let heard = asking.join_all().await;
+    let count = |reason| heard.iter().filter(|it| **it == Some(reason)).count();
+    assert_eq!((count(Reason::NoLeader), count(Reason::Overloaded)), (ADMISSIONS_MAX, 2 * ADMISSIONS_MAX), "{heard:?}");
     cluster.stop().await;
 }

@@ -59,15 +59,27 @@ impl Session {
 
     /// Waits for its end, which has a reason.
     pub async fn ends(&mut self) -> Status {
-        let end = async {
-            loop {
-                match self.down.message().await {
-                    Ok(Some(_)) => {}
-                    Ok(None) => panic!("the session ended without a reason"),
-                    Err(status) => return status,
-                }
-            }
-        };
-        timeout(PATIENCE, end).await.expect("the session goes on")
+        self.until_it_ends().await.1
     }
+
+    /// What it hears until then, and the reason.
+    pub async fn until_it_ends(&mut self) -> (Vec<ServerMessage>, Status) {
+        until_it_ends(&mut self.down).await
+    }
+}
+
+/// The messages of a stream until it ends, and the reason for that.
+pub async fn until_it_ends<T>(stream: &mut Streaming<T>) -> (Vec<T>, Status) {
+    let mut messages = Vec::new();
+    let end = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => panic!("the stream ended without a reason"),
+                Err(status) => return status,
+            }
+        }
+    };
+    let status = timeout(PATIENCE, end).await.expect("the stream goes on");
+    (messages, status)
 }

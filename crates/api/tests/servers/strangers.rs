@@ -2,20 +2,24 @@
 //!
 //! It refuses to take their word for it: known callers are served meanwhile, on the same ports.
 
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_agent::{Connector, Context};
 use certwright_api::limits::{
     HTTP_CONNECTION_TIMEOUT, HTTP_CONNECTIONS_MAX, HTTP_HEADER_TIMEOUT, STRANGER_AGE_MAX, STRANGER_MESSAGE_OCTETS_MAX,
-    STRANGERS_MAX,
+    STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX,
 };
 use certwright_core::Reason;
 use certwright_proto::status::from_status;
 use certwright_proto::v1;
 use certwright_proto::v1::join_client::JoinClient;
-use certwright_seams::Seams;
+use certwright_seams::net::{BoxStream, Listener, Net};
+use certwright_seams::{BoxFuture, Seams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -23,6 +27,23 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::{Cluster, get, is_served, until};
+
+/// Connects from that address.
+struct From(IpAddr);
+
+impl Net for From {
+    fn listen(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<BoxStream>> {
+        Box::pin(async move {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(self.0, 0))?;
+            Ok(Box::new(socket.connect(address.parse().unwrap()).await?) as BoxStream)
+        })
+    }
+}
 
 async fn stranger(context: &Context, seams: &Seams) -> Channel {
     let root = certwright_core::x509::key::sha256(&context.root().unwrap());
@@ -47,20 +68,25 @@ async fn call(channel: &Channel, path: &'static str, message: v1::IssueStreamRes
 async fn strangers_do_not_crowd_out_those_who_are_known() {
     let cluster = Cluster::found().await;
     let (context, seams) = (&cluster.context, &cluster.seams);
+    let root = certwright_core::x509::key::sha256(&context.root().unwrap());
+    let arrive = async |from: u8| {
+        let seams = Seams { net: Arc::new(From([127, 0, 0, from].into())), ..seams.clone() };
+        let connector = Connector::pinned(root, context.cluster_id, context.servers.clone(), &seams).unwrap();
+        let (channel, _) = connector.connect().await.ok()?;
+        is_healthy(&channel).await.is_ok().then_some(channel)
+    };
     let mut strangers = Vec::new();
-    for _ in 0..STRANGERS_MAX {
-        strangers.push(stranger(context, seams).await);
-        is_healthy(strangers.last().unwrap()).await.unwrap();
+    for _ in 0..STRANGERS_MAX / 2 {
+        strangers.push(arrive(2).await.unwrap());
+    }
+    assert!(arrive(2).await.is_none(), "one address has more than half");
+    for number in 0..STRANGERS_MAX / 2 {
+        let from = 3 + u8::try_from(number / STRANGERS_PER_ADDRESS_MAX).unwrap();
+        strangers.push(arrive(from).await.expect("others still come in"));
     }
 
     // One more is closed at the door, which a caller with a certificate passes all the same.
-    let root = certwright_core::x509::key::sha256(&context.root().unwrap());
-    let connector = Connector::pinned(root, context.cluster_id, context.servers.clone(), seams).unwrap();
-    let refused = match connector.connect().await {
-        Ok((channel, _)) => is_healthy(&channel).await.is_err(),
-        Err(_) => true,
-    };
-    assert!(refused, "there is room for more than {STRANGERS_MAX} strangers");
+    assert!(arrive(1).await.is_none(), "there is room for more than {STRANGERS_MAX} strangers");
     is_served(&cluster.connector.connect().await.unwrap().0).await;
 
     // Whoever goes makes room.

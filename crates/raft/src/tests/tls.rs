@@ -129,12 +129,12 @@ async fn silent_connections_of_one_address_leave_room_for_the_others_and_are_dro
     let (node, friend) = node_and_friend().await;
     let begun = Instant::now();
     let mut waiting = Vec::new();
-    for _ in 0..HANDSHAKES_PER_ADDRESS_MAX {
+    for _ in 0..HANDSHAKES_MAX / 2 {
         waiting.push(silent("127.0.0.2", &node.member).await);
     }
     let (soon, mut octet) = (Duration::from_secs(2), [0]);
     let closed = timeout(soon, silent("127.0.0.2", &node.member).await.read(&mut octet)).await;
-    assert!(matches!(closed.expect("one more than its share is closed at once"), Ok(0) | Err(_)));
+    assert!(matches!(closed.expect("what is over the half is closed at once"), Ok(0) | Err(_)));
     assert_eq!(node.metric("certwright_raft_handshakes_refused_total"), 1.0);
     timeout(soon, dial(&node.member, CLUSTER, friend)).await.expect("others need not wait").unwrap();
     assert!(begun.elapsed() < HANDSHAKE_TIMEOUT, "all of this while they were silent");

@@ -1,56 +1,47 @@
 //! The gate of a port: how many connections may be at their handshake at once, in all and from one address.
 //!
-//! It refuses to let one address take every place: what is over its share is closed unread, at once, so that the others
-//! still get in. What is over all places waits in the kernel's queue, which is bounded too.
+//! It refuses to let one address take every place: where they are scarce, what is over its share is closed unread, at
+//! once, so that the others still get in. What is over all places waits in the kernel's queue, which is bounded too.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::{BoxStream, Listener};
+use super::{BoxStream, Listener, Place, Places};
 
 /// After an error of `accept`, most likely a shortage of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-type Taken = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
-
 /// Places for connections that have not proved yet who they are.
 pub struct Gate {
-    places: Arc<Semaphore>,
-    /// Places of one address.
-    share: usize,
-    taken: Taken,
+    room: Arc<Semaphore>,
+    places: Places,
     /// Told of every connection that is closed because its address has had its share.
     refused: Box<dyn Fn() + Send + Sync>,
 }
 
-/// One connection's place, until it is dropped.
-pub struct Place {
-    host: IpAddr,
-    taken: Taken,
-    _permit: OwnedSemaphorePermit,
-}
-
 impl Gate {
-    /// A gate with that many places, at most `share` of them for one address.
+    /// A gate with that many places; see [`Places`] for the share of one address.
     pub fn new(places: usize, share: usize, refused: impl Fn() + Send + Sync + 'static) -> Self {
-        let places = Arc::new(Semaphore::new(places));
-        Self { places, share, taken: Taken::default(), refused: Box::new(refused) }
+        let room = Arc::new(Semaphore::new(places));
+        Self { room, places: Places::new(places, share), refused: Box::new(refused) }
     }
 
     /// The next connection that has a place. Room first, then a connection: what does not fit waits in the kernel.
     pub async fn next(&self, listener: &mut dyn Listener) -> (Place, BoxStream, SocketAddr) {
         loop {
-            let permit = Arc::clone(&self.places).acquire_owned().await.expect("nobody closes the semaphore");
+            let permit = Arc::clone(&self.room).acquire_owned().await.expect("nobody closes the semaphore");
             match listener.accept().await {
-                Ok((stream, address)) => match self.place(host(address.ip()), permit) {
-                    Some(place) => return (place, stream, address),
+                Ok((stream, address)) => match self.places.take(address.ip()) {
+                    Some(mut place) => {
+                        place.permit = Some(permit);
+                        return (place, stream, address);
+                    }
                     None => {
-                        tracing::debug!(%address, share = self.share, "an address has its share of handshakes");
+                        tracing::debug!(%address, "an address has its share of handshakes");
                         (self.refused)();
                     }
                 },
@@ -61,40 +52,6 @@ impl Gate {
             }
         }
     }
-
-    fn place(&self, host: IpAddr, permit: OwnedSemaphorePermit) -> Option<Place> {
-        let mut taken = lock(&self.taken);
-        let count = taken.entry(host).or_default();
-        if *count == self.share {
-            return None;
-        }
-        *count += 1;
-        Some(Place { host, taken: Arc::clone(&self.taken), _permit: permit })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = lock(&self.taken);
-        if let Some(count) = taken.get_mut(&self.host) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.host);
-            }
-        }
-    }
-}
-
-/// Whose share a connection counts towards: an IPv6 host has a network of 64 bits to draw its addresses from.
-fn host(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        address => address,
-    }
-}
-
-fn lock(taken: &Taken) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
-    taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -148,8 +105,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_has_its_share_and_the_others_the_rest() {
-        let (gate, refused) = gate(8, 2);
+    async fn what_is_over_the_share_of_an_address_is_closed_at_once() {
+        let (gate, refused) = gate(4, 2);
         let mut queue = Queue(VecDeque::new());
         let ends: Vec<_> = ["10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2"].map(|from| queue.push(from)).into();
         let mut places = Vec::new();
@@ -168,8 +125,6 @@ mod tests {
             let (place, stream, _) = gate.next(&mut queue).await;
             (place, stream)
         });
-        places.clear();
-        assert!(lock(&gate.taken).is_empty(), "addresses are forgotten");
     }
 
     #[tokio::test]
@@ -184,13 +139,5 @@ mod tests {
         drop(first);
         let (_third, _, address) = gate.next(&mut queue).await;
         assert_eq!(address.ip().to_string(), "10.0.0.3");
-    }
-
-    #[test]
-    fn a_host_is_an_address_or_a_network_of_64_bits() {
-        let of = |text: &str| host(text.parse().unwrap()).to_string();
-        assert_eq!(of("192.0.2.7"), "192.0.2.7");
-        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     }
 }
