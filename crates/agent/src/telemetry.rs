@@ -25,6 +25,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use collector::Unusable;
+
 /// The header of a W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 /// How long a process that ends waits for a collector that does not answer.
@@ -36,9 +38,15 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 impl Telemetry {
     /// Starts logging (`CERTWRIGHT_LOG` or `RUST_LOG`, else `levels`; `CERTWRIGHT_LOG_FORMAT=json`) and, when
     /// `OTEL_EXPORTER_OTLP_ENDPOINT` is set, traces under this service name. In a process that logs already it changes
-    /// nothing. An endpoint that cannot be one is said, with what to correct, before anything is started.
+    /// nothing. An endpoint that cannot be one is said, with what to correct, before anything is started; without the
+    /// roots for it the process goes on, without traces.
     pub fn start(service: &'static str, levels: &str, seams: &Seams) -> Result<Self, String> {
-        let provider = collector::of_environment(seams)?.map(|channel| provider(service, channel)).transpose()?;
+        let (channel, missing) = match collector::of_environment(seams) {
+            Ok(channel) => (channel, None),
+            Err(Unusable::Roots(cause)) => (None, Some(cause)),
+            Err(Unusable::Address(cause)) => return Err(cause),
+        };
+        let provider = channel.map(|channel| provider(service, channel)).transpose()?;
         let given = ["CERTWRIGHT_LOG", "RUST_LOG"].into_iter().find_map(|name| EnvFilter::try_from_env(name).ok());
         let json = std::env::var("CERTWRIGHT_LOG_FORMAT").is_ok_and(|format| format == "json");
         let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
@@ -53,6 +61,9 @@ impl Telemetry {
                 .with_filter(Targets::new().with_target("certwright", Level::INFO))
         });
         let _ = tracing_subscriber::registry().with(traces).with(logs).try_init();
+        if let Some(cause) = missing {
+            tracing::error!(%cause, "no traces are sent until this is corrected and the process restarted");
+        }
         Ok(Self(provider))
     }
 

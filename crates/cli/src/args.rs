@@ -324,7 +324,7 @@ pub struct IssueArgs {
     /// Lifetime
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// Directory for the files; a set that an earlier issue left there is replaced, anybody else's key is not
+    /// Directory for the files; a set that an earlier issue left there is replaced, anybody else's files are not
     #[arg(long, value_name = "DIR", required_unless_present = "validate_only")]
     pub out: Option<PathBuf>,
     /// Replace whatever key is in the directory, unless an agent delivers there

@@ -141,7 +141,7 @@ fn print(format: Format, event: &v1::Event) -> Result<(), Failure> {
             if format == Format::Wide {
                 line.push_str(&format!("  by {}  {}", event.actor, event.data_json));
             }
-            output::line(&line)
+            output::line(&output::plain(&line))
         }
     }
 }

@@ -8,6 +8,8 @@ use certwright_core::{Reason, Rejection};
 use certwright_proto::status::{Exit, from_status};
 use tonic::Status;
 
+use crate::output::plain;
+
 /// Why a command failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -74,9 +76,9 @@ impl Failure {
 
     /// Prints it and answers with the exit code.
     pub fn report(&self) -> ExitCode {
-        let message = self.message.replace('\n', " ");
-        eprintln!("error: {message}; {}", self.fix);
-        eprintln!("reason {}", self.code);
+        let message = plain(&self.message.replace('\n', " "));
+        eprintln!("error: {message}; {}", plain(&self.fix));
+        eprintln!("reason {}", plain(&self.code));
         ExitCode::from(self.exit.code())
     }
 }

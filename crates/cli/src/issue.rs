@@ -151,6 +151,13 @@ impl<'a> Place<'a> {
         };
     }
 
+    fn drop_combined(&self) -> Result<(), Failure> {
+        let path = self.directory.join("combined.pem");
+        self.disk.remove(&path).map_err(|error| Failure::file(path.display(), error))?;
+        output::note(&format!("{} is removed: the key for it is not here", path.display()));
+        Ok(())
+    }
+
     /// Writes the files an agent would write; the key and what holds it only for their owner.
     fn fill(&self, issued: &v1::IssueResponse, key: Option<&Zeroizing<String>>) -> Result<Map<String, Value>, Failure> {
         let leaf = pem::certificate(&issued.certificate);
@@ -163,9 +170,16 @@ impl<'a> Place<'a> {
             ("fullchain.pem", Zeroizing::new(format!("{leaf}{chain}")), 0o644),
             ("ca.pem", Zeroizing::new(root.map(|der| pem::certificate(der)).unwrap_or_default()), 0o644),
         ];
-        if let Some(key) = key {
-            contents.push(("combined.pem", Zeroizing::new(format!("{leaf}{chain}{}", key.as_str())), 0o600));
-            contents.push(("key.pem", key.clone(), 0o600));
+        let combined = occupied::is_there(self.disk, self.directory, "combined.pem")?;
+        let kept = || combined.then(|| occupied::key_of(self.disk, self.directory, &issued.certificate)).flatten();
+        match key.cloned().or_else(kept) {
+            Some(key) => {
+                contents.push(("combined.pem", Zeroizing::new(format!("{leaf}{chain}{}", key.as_str())), 0o600));
+                contents.push(("key.pem", key, 0o600));
+            }
+            // An older certificate's: whoever reads it would not notice.
+            None if combined => self.drop_combined()?,
+            None => {}
         }
         let mut files = Map::new();
         for (name, text, mode) in contents {

@@ -1,8 +1,9 @@
 //! What goes to standard output: tables, JSON, YAML, names.
 //!
-//! It refuses colours and truncation, and anything but data on standard output.
+//! It refuses colours and truncation, anything but data on standard output, and what would steer the reader's terminal.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 use certwright_core::time::Timestamp;
 use serde_json::Value;
@@ -24,7 +25,7 @@ impl Table {
 
     /// Adds a row; empty cells print as `-`.
     pub fn row(&mut self, cells: Vec<String>) {
-        let cells = cells.into_iter().map(|cell| if cell.is_empty() { "-".to_string() } else { cell });
+        let cells = cells.into_iter().map(|cell| if cell.is_empty() { "-".to_string() } else { plain(&cell) });
         self.rows.push(cells.collect());
     }
 
@@ -46,9 +47,37 @@ impl Table {
     }
 }
 
+/// The text of others as part of one line: what would steer a terminal or end the line is written out.
+pub fn plain(text: &str) -> String {
+    escape(text, &[])
+}
+
+/// What would steer a terminal, written as in JSON: there it means the same, so that JSON may pass through here, too.
+fn escape(text: &str, kept: &[char]) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, letter| {
+        match letter {
+            _ if kept.contains(&letter) || !steers(letter) => shown.push(letter),
+            '\n' => shown.push_str("\\n"),
+            // Everything that steers has four digits.
+            _ => write!(shown, "\\u{:04x}", u32::from(letter)).unwrap_or_default(),
+        }
+        shown
+    })
+}
+
+/// Whether a terminal acts on it: controls, and what turns the direction of text or breaks its lines.
+fn steers(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Lines and columns are ours, everything else that steers is not.
+fn lines(text: &str) -> String {
+    escape(text, &['\n', '\t'])
+}
+
 /// Prints a line of data; a reader that went away ends the program quietly, as with every filter.
 pub fn line(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
+    let (mut out, text) = (std::io::stdout().lock(), lines(text));
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         outcome => outcome.map_err(|error| Failure::file("standard output", error)),
@@ -104,11 +133,12 @@ pub fn span(seconds: u64) -> String {
 
 /// A note for people, on standard error.
 pub fn note(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", lines(text));
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -117,6 +147,23 @@ mod tests {
         table.row(vec!["a-long-name".into(), "True".into()]);
         table.row(vec!["b".into(), String::new()]);
         assert_eq!(table.render(), "NAME          READY\na-long-name   True\nb             -");
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_written_out() {
+        assert_eq!(plain("\u{1b}]0;x\u{7}\n\u{9b}2J\u{202e}\té"), "\\u001b]0;x\\u0007\\n\\u009b2J\\u202e\\u0009é");
+        assert_eq!(lines("one\ttwo\n\u{1b}[2J\rthree"), "one\ttwo\n\\u001b[2J\\u000dthree");
+        let value = serde_json::json!({"a": "\u{1b}\n\u{7f}\u{9b}\u{2028}\u{202e} \\u001b"});
+        let shown = lines(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(!shown.chars().any(|letter| letter != '\n' && steers(letter)), "{shown}");
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value, "{shown}");
+    }
+
+    #[test]
+    fn a_cell_stays_in_its_line() {
+        let mut table = Table::new(&["NAME", "DETAIL"]);
+        table.row(vec!["a".into(), "x\n\u{1b}[31mall is well".into()]);
+        assert_eq!(table.render(), "NAME   DETAIL\na      x\\n\\u001b[31mall is well");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::note;
+use crate::output::{note, plain};
 
 /// How often the state is looked at; each look is one local read on a server.
 const POLL: Duration = Duration::from_millis(100);
@@ -137,7 +137,7 @@ pub async fn wait_delivered(client: &Client, name: &str, wanted: &[(String, u64)
         for instance in &status.instances {
             for line in reached(instance, generation_of(instance)) {
                 if said.insert(line.clone()) {
-                    note(&line);
+                    note(&plain(&line));
                 }
             }
         }

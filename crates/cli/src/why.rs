@@ -43,9 +43,10 @@ pub async fn run(global: &Global, args: NameArgs) -> Result<ExitCode, Failure> {
         }
         _ => {
             for finding in &findings {
-                output::line(&format!("{} {}", if finding.good { "ok:" } else { "no:" }, finding.text))?;
+                let sign = if finding.good { "ok:" } else { "no:" };
+                output::line(&format!("{sign} {}", output::plain(&finding.text)))?;
                 if !finding.next.is_empty() {
-                    output::line(&format!("    {}", finding.next))?;
+                    output::line(&format!("    {}", output::plain(&finding.next)))?;
                 }
             }
         }

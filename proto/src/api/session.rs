@@ -35,7 +35,7 @@ pub fn submission_from_message(submission: v1::CsrSubmission) -> Result<Submissi
     })
 }
 
-/// Parses a report. Failure texts are cut to what state keeps.
+/// Parses a report. Failure texts are cut to what state keeps, and hold nothing that would steer a reader's terminal.
 pub fn report_from_message(report: &v1::Report) -> Result<(CertificateName, Delivered), Rejection> {
     let stages = [Stage::Received, Stage::Verified, Stage::Written, Stage::Served];
     let stage = stages.into_iter().find(|stage| stage.name() == report.stage);
@@ -43,8 +43,8 @@ pub fn report_from_message(report: &v1::Report) -> Result<(CertificateName, Deli
         "" => None,
         target => Some(about("target", TargetName::parse(target))?),
     };
-    let failure = (!report.failure_reason.is_empty())
-        .then(|| (cut(&report.failure_reason).to_owned(), cut(&report.failure_message).to_owned()));
+    let failure =
+        (!report.failure_reason.is_empty()).then(|| (told(&report.failure_reason), told(&report.failure_message)));
     let delivered = Delivered {
         instance: values::instance("instance", &report.instance)?,
         generation: report.generation,
@@ -59,6 +59,11 @@ pub fn report_from_message(report: &v1::Report) -> Result<(CertificateName, Deli
 /// The text up to the bound, cut between characters.
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MESSAGE_OCTETS_MAX)]
+}
+
+/// The same in one line, without control characters.
+fn told(text: &str) -> String {
+    cut(text).replace(char::is_control, " ")
 }
 
 /// A report as an agent sends it.
@@ -134,6 +139,14 @@ mod tests {
         assert_eq!(wrong(|report| report.instance = "7".into()), "instance");
         assert_eq!(wrong(|report| report.certificate = "front".into()), "name");
         assert_eq!(wrong(|report| report.elapsed = Some(prost_types::Duration { seconds: -1, nanos: 0 })), "elapsed");
+    }
+
+    #[test]
+    fn failure_texts_hold_no_control_characters() {
+        let mut sly = report();
+        (sly.failure_reason, sly.failure_message) = ("A\u{1b}[2J".into(), "é\u{1b}]0;x\u{7}\r\n\u{9b}1m".into());
+        let (_, delivered) = report_from_message(&sly).unwrap();
+        assert_eq!(delivered.failure.unwrap(), ("A [2J".to_string(), "é ]0;x    1m".to_string()));
     }
 
     #[test]

@@ -69,18 +69,26 @@ fn a_collector_that_cannot_be_one_is_said_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     // Without that mistake there would be another: there is no server here, and no agent.
     let server = ["server", "--data", folder.path().to_str().unwrap()];
-    for (program, words) in [("certwright", &server[..]), ("certwright", &["agent"]), ("certwright-agent", &[])] {
-        for (endpoint, certificate, named) in [
-            ("https://localhost:4317", "/nowhere.pem", "OTEL_EXPORTER_OTLP_CERTIFICATE=/nowhere.pem: "),
-            ("localhost:4317", "", "OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4317: not http://HOST:PORT or https://"),
-        ] {
-            let mut command = Command::new(ours(program));
-            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_EXPORTER_OTLP_CERTIFICATE", certificate);
-            let message = refusal(&run(command.args(words)), 2, "USAGE");
-            assert!(message.contains(named), "{message}");
-        }
+    let programs = [("certwright", &server[..]), ("certwright", &["agent"]), ("certwright-agent", &[])];
+    let start = |(program, words): (&str, &[&str]), endpoint: &str| {
+        let mut command = Command::new(ours(program));
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere.pem");
+        run(command.args(words))
+    };
+    for program in programs {
+        let message = refusal(&start(program, "me:secret@localhost:4317"), 2, "USAGE");
+        let named = "OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4317: not http://HOST:PORT or https://";
+        assert!(message.contains(named), "{message}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    // A file that is not there is no reason not to start: what stops them is the other mistake.
+    for program in programs {
+        let output = start(program, "https://localhost:4317");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("ERROR") && told.contains("OTEL_EXPORTER_OTLP_CERTIFICATE=/nowhere.pem: "), "{told}");
+        let reason = told.lines().last().unwrap();
+        assert!(reason.starts_with("reason ") && reason != "reason USAGE", "{told}");
+    }
 }
 
 #[test]
@@ -170,6 +178,70 @@ fn issue_replaces_its_own_set_and_nobody_elses_key() {
         assert!(message.contains("an agent delivers into this directory"), "{message}");
         assert!(live.join("key.pem").is_symlink(), "{force:?} replaced the agent's link");
     }
+}
+
+#[test]
+fn issue_leaves_what_others_wrote_whatever_its_name() {
+    let fleet = shared::fleet();
+    let out = fleet.folder().join("somebodys");
+    std::fs::create_dir(&out).unwrap();
+    for name in ["cert.pem", "chain.pem", "fullchain.pem", "privkey.pem"] {
+        std::fs::write(out.join(name), "somebody's").unwrap();
+    }
+    must(
+        Command::new("openssl")
+            .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "own.key"])
+            .current_dir(&out),
+    );
+    let ask = ["req", "-new", "-key", "own.key", "-subj", "/CN=own.internal", "-out", "own.csr"];
+    let names = ["-addext", "subjectAltName=DNS:own.internal"];
+    must(Command::new("openssl").args(ask).args(names).current_dir(&out));
+    let (before, csr) = (contents(&out), out.join("own.csr").display().to_string());
+    for request in [["--dns", "own.internal"], ["--csr", &csr]] {
+        let message = fleet.refused(
+            &["issue", request[0], request[1], "--issuer", "demo", "--out", out.to_str().unwrap()],
+            1,
+            "ALREADY_EXISTS",
+        );
+        assert!(message.contains("cert.pem: it is not of a set that issue wrote; "), "{message}");
+        assert_eq!(contents(&out), before);
+    }
+
+    // What cannot be looked at may be anything.
+    let odd = fleet.folder().join("odd");
+    std::fs::create_dir(&odd).unwrap();
+    std::os::unix::fs::symlink("key.pem", odd.join("key.pem")).unwrap();
+    fleet.refused(
+        &["issue", "--dns", "odd.internal", "--issuer", "demo", "--out", odd.to_str().unwrap()],
+        1,
+        "FILE_FAILED",
+    );
+    assert!(std::fs::symlink_metadata(odd.join("key.pem")).unwrap().is_symlink());
+}
+
+#[test]
+fn a_certificate_for_a_request_leaves_no_older_one_beside_it() {
+    let fleet = shared::fleet();
+    let out = fleet.folder().join("both");
+    let place = out.to_str().unwrap();
+    fleet.run(&["issue", "--dns", "both.internal", "--issuer", "demo", "--out", place]);
+    let older = contents(&out);
+    let ask = ["req", "-new", "-key", "key.pem", "-subj", "/CN=both.internal", "-out", "both.csr"];
+    let names = ["-addext", "subjectAltName=DNS:both.internal"];
+    must(Command::new("openssl").args(ask).args(names).current_dir(&out));
+    let csr = out.join("both.csr").display().to_string();
+    let issue = ["issue", "--csr", &csr, "--issuer", "demo", "--out", place];
+    fleet.run(&issue);
+    let newer = contents(&out);
+    assert!(newer["key.pem"] == older["key.pem"] && newer["cert.pem"] != older["cert.pem"]);
+    let combined = [&newer["fullchain.pem"][..], &newer["key.pem"]].concat();
+    assert_eq!(newer["combined.pem"], combined, "combined.pem is of another certificate");
+
+    // Without the key nobody could write it anew.
+    std::fs::remove_file(out.join("key.pem")).unwrap();
+    let output = fleet.try_run(&issue);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("combined.pem"), "{output:?}");
+    assert!(!contents(&out).contains_key("combined.pem"));
 }
 
 #[test]

@@ -29,10 +29,19 @@ const PORT: u16 = 4317;
 /// TCP connect plus TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Why there is no collector, with the variable to correct.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Unusable {
+    /// The address cannot be one, and will not be: whoever wrote it should hear so.
+    Address(String),
+    /// The roots are not there, now: no reason to do without what is traced.
+    Roots(String),
+}
+
 /// The channel to a collector, which connects when there is something to send. `certificate` names a PEM file of roots;
-/// without it those of the system count. What is wrong is said with the variable to correct.
-pub(super) fn channel(endpoint: &str, certificate: Option<&Path>, seams: &Seams) -> Result<Channel, String> {
-    let refuse = |cause: &str| format!("{ENDPOINT}={endpoint}: {cause}");
+/// without it those of the system count.
+pub(super) fn channel(endpoint: &str, certificate: Option<&Path>, seams: &Seams) -> Result<Channel, Unusable> {
+    let refuse = |cause: &str| Unusable::Address(format!("{ENDPOINT}={}: {cause}", without_user(endpoint)));
     let not_an_address = "not http://HOST:PORT or https://HOST:PORT";
     let uri: Uri = endpoint.parse().map_err(|_| refuse(not_an_address))?;
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refuse(not_an_address))?;
@@ -43,10 +52,20 @@ pub(super) fn channel(endpoint: &str, certificate: Option<&Path>, seams: &Seams)
             let bare = host.trim_start_matches('[').trim_end_matches(']').to_string();
             let name = ServerName::try_from(bare).map_err(|_| refuse(not_an_address))?;
             let address = format!("{host}:{}", uri.port_u16().unwrap_or(PORT));
-            let tls = TlsConnector::from(Arc::new(client(certificate, seams)?));
+            let tls = TlsConnector::from(Arc::new(client(certificate, seams).map_err(Unusable::Roots)?));
             Ok(behind_tls(settings, address, name, tls, seams.clone()))
         }
         _ => Err(refuse(not_an_address)),
+    }
+}
+
+/// The address without a user's name and password, wherever in it they may be.
+fn without_user(endpoint: &str) -> String {
+    let (scheme, rest) = endpoint.split_once("://").map_or(("", endpoint), |(scheme, rest)| (scheme, rest));
+    match rest.rsplit_once('@') {
+        Some((_, host)) if scheme.is_empty() => host.to_string(),
+        Some((_, host)) => format!("{scheme}://{host}"),
+        None => endpoint.to_string(),
     }
 }
 
@@ -95,7 +114,7 @@ fn roots(certificate: Option<&Path>, disk: &dyn Disk) -> Result<RootCertStore, S
 }
 
 /// The collector of the environment; `None` when it names none.
-pub(super) fn of_environment(seams: &Seams) -> Result<Option<Channel>, String> {
+pub(super) fn of_environment(seams: &Seams) -> Result<Option<Channel>, Unusable> {
     let Some(endpoint) = std::env::var_os(ENDPOINT).filter(|endpoint| !endpoint.is_empty()) else { return Ok(None) };
     let certificate = std::env::var_os(CERTIFICATE).filter(|path| !path.is_empty());
     channel(&endpoint.to_string_lossy(), certificate.as_ref().map(Path::new), seams).map(Some)
@@ -115,15 +134,31 @@ mod tests {
         seams.disk.write_atomic(&empty, b"", 0o644).unwrap();
         let missing = folder.path().join("missing.pem");
         for endpoint in ["collector:4317", "127.0.0.1:4317", "ftp://collector:21", "https://", "http:///x", "a b"] {
-            let told = channel(endpoint, None, &seams).err().unwrap();
+            let Unusable::Address(told) = channel(endpoint, None, &seams).err().unwrap() else { panic!("{endpoint}") };
             assert!(told.starts_with(&format!("{ENDPOINT}={endpoint}: not http://HOST:PORT")), "{told}");
         }
         for file in [&empty, &missing] {
-            let told = channel("https://collector:4317", Some(file), &seams).err().unwrap();
+            let unusable = channel("https://collector:4317", Some(file), &seams).err().unwrap();
+            let Unusable::Roots(told) = unusable else { panic!("{unusable:?}") };
             assert!(told.starts_with(&format!("{CERTIFICATE}={}: ", file.display())), "{told}");
         }
         for endpoint in ["http://127.0.0.1:4317", "http://[::1]:4317", "http://collector"] {
             channel(endpoint, Some(&missing), &seams).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_password_in_the_address_is_not_said() {
+        for (endpoint, shown) in [
+            ("ftp://me:secret@collector:21", "ftp://collector:21"),
+            ("https://me:secret@", "https://"),
+            ("me:secret@collector:4317", "collector:4317"),
+        ] {
+            let Unusable::Address(told) = channel(endpoint, None, &Seams::system()).err().unwrap() else {
+                panic!("{endpoint}")
+            };
+            assert!(told.starts_with(&format!("{ENDPOINT}={shown}: not")), "{told}");
+        }
+        assert_eq!(without_user("https://me:se/cret@collector:x"), "https://collector:x");
     }
 }

@@ -226,7 +226,9 @@ impl Method for RenewAgentIdentity {
     }
 
     async fn run(doors: &Arc<Doors>, call: Call, request: IdentityRenewal) -> Result<v1::IdentityResponse, Rejection> {
-        debug_assert!(matches!(call.actor, Actor::Agent(_)), "only sessions call this");
+        if !matches!(call.actor, Actor::Agent(_)) {
+            return Err(Rejection::new(Reason::PermissionDenied, "sessions are for agents"));
+        }
         let answer = doors.control.renew_identity(call, request.csr.to_vec()).await?;
         Ok(identity_response(doors, answer))
     }

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use certwright_agent::Context;
-use certwright_api::limits::{
-    Bounds, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, MESSAGE_OCTETS_MAX, STREAM_IN_FLIGHT_MAX,
-};
+use certwright_api::limits::{Bounds, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, MESSAGE_OCTETS_MAX, STREAM_IN_FLIGHT_MAX};
 use certwright_api::node::Node;
 use certwright_core::Reason;
 use certwright_core::spec::KeyAlgorithm;

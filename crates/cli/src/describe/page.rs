@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::output::Table;
+use crate::output::{Table, plain};
 
 /// Where values begin, whatever is on the page, so that two pages can be compared.
 const COLUMN: usize = 22;
@@ -16,21 +16,21 @@ pub(super) struct Page(Vec<String>);
 impl Page {
     /// A name and its value.
     pub(super) fn field(&mut self, depth: usize, name: &str, value: &str) {
-        let name = format!("{}{name}:", indent(depth));
+        let (name, value) = (format!("{}{}:", indent(depth), plain(name)), plain(value));
         // Names can be longer where a manifest has them so; their value moves, and only theirs.
-        self.0.push(format!("{name:<width$} {}", if value.is_empty() { "-" } else { value }, width = COLUMN - 1));
+        self.0.push(format!("{name:<width$} {}", if value.is_empty() { "-" } else { &value }, width = COLUMN - 1));
     }
 
     /// A name and several values below each other.
     pub(super) fn list(&mut self, depth: usize, name: &str, values: &[String]) {
         let (first, rest) = values.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
         self.field(depth, name, first);
-        self.0.extend(rest.iter().map(|value| format!("{:COLUMN$}{value}", "")));
+        self.0.extend(rest.iter().map(|value| format!("{:COLUMN$}{}", "", plain(value))));
     }
 
     /// A name with something below it.
     pub(super) fn heading(&mut self, depth: usize, name: &str) {
-        self.0.push(format!("{}{name}:", indent(depth)));
+        self.0.push(format!("{}{}:", indent(depth), plain(name)));
     }
 
     /// A table.
@@ -132,6 +132,21 @@ mod tests {
         ] {
             assert_eq!(title(key), expected);
         }
+    }
+
+    #[test]
+    fn what_others_say_neither_steers_the_terminal_nor_begins_a_line() {
+        let mut page = Page::default();
+        page.field(0, "Message", "\u{1b}[2J\nState: Ready");
+        page.list(0, "Names", &["a\u{7}".to_string(), "b\nc".to_string()]);
+        page.heading(0, "web\u{9b}1m");
+        let expected = [
+            r"Message:              \u001b[2J\nState: Ready",
+            r"Names:                a\u0007",
+            r"                      b\nc",
+            r"web\u009b1m:",
+        ];
+        assert_eq!(page.text(), expected.join("\n"));
     }
 
     #[test]
