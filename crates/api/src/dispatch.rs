@@ -110,7 +110,10 @@ async fn attempt_all<M: Method>(
             return Err(nobody(lost));
         }
         // Whatever comes first: a change of leadership, or a moment for the same leader to get ready.
-        let _ = tokio::time::timeout(RETRY_DELAY, leadership.changed()).await;
+        if let Ok(Err(_)) = tokio::time::timeout(RETRY_DELAY, leadership.changed()).await {
+            // The log has ended: this server will never know of a leader again.
+            return Err(nobody(lost));
+        }
     }
 }
 

@@ -60,8 +60,9 @@ pub(super) fn open(
 /// An earlier run may have died between writing a seal or a name and syncing it; both are about to be relied upon.
 fn make_durable(disk: &dyn Disk, directory: &Path, before_last: &[Arc<Segment>]) -> Result<(), WalError> {
     if let Some(segment) = before_last.last() {
-        let file = disk.open(&segment.path, Open::Write).map_err(WalError::io("open", &segment.path))?;
-        file.sync_data().map_err(WalError::io("sync", &segment.path))?;
+        let octets = segment.load(disk)?;
+        let walk = segment.walk(&octets, |_, _| Ok::<(), WalError>(()))?;
+        segment.write_again(disk, &octets, &walk)?;
     }
     disk.sync_dir(directory).map_err(WalError::io("sync", directory))
 }
@@ -116,8 +117,8 @@ struct Replay<'a> {
     not_after: Option<u64>,
     /// A seal to be written: the power went between the last two steps of going over to a new segment.
     unsealed: Option<(Arc<Segment>, Walk, Seal)>,
-    /// Where the last segment ended, and what follows there that is not zero.
-    end: Option<(Walk, u64)>,
+    /// The last segment, where it ended, and how much follows there that is not zero.
+    end: Option<(Vec<u8>, Walk, u64)>,
 }
 
 impl<'a> Replay<'a> {
@@ -150,7 +151,7 @@ impl<'a> Replay<'a> {
         let walk = segment.walk(&octets, |offset, read| {
             self.frame(segment, offset, &read).map_err(|what| WalError::corrupt(&segment.path, offset as u64, what))
         })?;
-        let Some(next) = next else { return self.last(directory, segment, &octets, walk) };
+        let Some(next) = next else { return self.last(directory, segment, octets, walk) };
         let seal = match walk.stop {
             Stop::Sealed(_) if walk.next_sequence != next.header.first_sequence => {
                 return Err(missing(directory, walk.next_sequence));
@@ -194,11 +195,11 @@ impl<'a> Replay<'a> {
     }
 
     /// The segment that was being written.
-    fn last(&mut self, directory: &Path, segment: &Arc<Segment>, octets: &[u8], walk: Walk) -> Result<(), WalError> {
+    fn last(&mut self, directory: &Path, segment: &Arc<Segment>, octets: Vec<u8>, walk: Walk) -> Result<(), WalError> {
         if let Stop::Sealed(_) = walk.stop {
             return Err(missing(directory, walk.next_sequence));
         }
-        segment.is_torn(octets, &walk).map_err(|what| WalError::corrupt(&segment.path, walk.end as u64, what))?;
+        segment.is_torn(&octets, &walk).map_err(|what| WalError::corrupt(&segment.path, walk.end as u64, what))?;
         let opening_end = segment.header.first_sequence + u64::from(segment.header.opening_frames);
         if let Some((unsealed, walk_before, _)) = &self.unsealed
             && walk.next_sequence > opening_end
@@ -207,24 +208,24 @@ impl<'a> Replay<'a> {
             return Err(WalError::corrupt(&unsealed.path, walk_before.end as u64, what));
         }
         let junk = segment::written_octets(octets.get(walk.end..).unwrap_or_default());
-        self.end = Some((walk, junk as u64));
+        self.end = Some((octets, walk, junk as u64));
         Ok(())
     }
 
     /// Everything is sound: now repair, and make durable what was perhaps only written.
     fn finish(mut self, disk: &dyn Disk, last: &Arc<Segment>) -> Result<Opened, WalError> {
-        let (walk, cut_octets) = self.end.expect("the last segment is always among those replayed");
+        let (octets, walk, cut_octets) = self.end.expect("the last segment is always among those replayed");
         if let Some((segment, walk, seal)) = &self.unsealed {
             let file = disk.open(&segment.path, Open::Write).map_err(WalError::io("open", &segment.path))?;
             write_seal(&*file, &segment.header, walk.end as u64, walk.next_sequence, *seal)
                 .map_err(WalError::io("seal", &segment.path))?;
         }
-        let file = disk.open(&last.path, Open::Write).map_err(WalError::io("open", &last.path))?;
         if cut_octets > 0 {
             tracing::warn!(path = %last.path.display(), offset = walk.end, cut_octets, "cutting a torn batch off the log");
+            let file = disk.open(&last.path, Open::Write).map_err(WalError::io("open", &last.path))?;
             file.write_at(walk.end as u64, &vec![0; cut_octets as usize]).map_err(WalError::io("write", &last.path))?;
         }
-        file.sync_data().map_err(WalError::io("sync", &last.path))?;
+        last.write_again(disk, &octets, &walk)?;
         let tail = Tail {
             segment: Arc::clone(last),
             offset: walk.end as u64,

@@ -85,6 +85,8 @@ pub(super) fn check_identity(path: &Path, found: Identity, expected: Identity) -
 /// Where a walk over a segment's frames ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Walk {
+    /// Where the last batch begins, of which nobody knows whether its sync succeeded.
+    pub(super) batch_at: usize,
     /// The first octet after the last sound frame.
     pub(super) end: usize,
     /// The sequence that the next frame has or should have.
@@ -130,9 +132,10 @@ impl Segment {
     /// Calls `each` with the offset of every frame up to the first that is not sound or not the next one.
     pub(super) fn walk<E>(&self, octets: &[u8], mut each: impl FnMut(usize, Read) -> Result<(), E>) -> Result<Walk, E> {
         let salt = self.header.salt;
-        let (mut end, mut next_sequence, mut batch) = (HEADER_OCTETS, self.header.first_sequence, 0);
+        let (mut end, mut next_sequence) = (HEADER_OCTETS, self.header.first_sequence);
+        let (mut batch, mut batch_at) = (0, HEADER_OCTETS);
         loop {
-            let stop = |stop| Ok(Walk { end, next_sequence, stop });
+            let stop = |stop| Ok(Walk { batch_at, end, next_sequence, stop });
             let Some(read) = octets.get(end..).and_then(|rest| frame::decode(rest, salt)) else {
                 let rest = octets.get(end..).unwrap_or_default();
                 return stop(if written_octets(rest) == 0 { Stop::Clean } else { Stop::Bad });
@@ -145,12 +148,23 @@ impl Segment {
             let at = end;
             end += read.octets;
             next_sequence += 1;
-            batch = read.place.batch;
+            if batch != read.place.batch {
+                (batch, batch_at) = (read.place.batch, at);
+            }
             each(at, read)?;
             if let Some(seal) = seal {
-                return Ok(Walk { end, next_sequence, stop: Stop::Sealed(seal) });
+                return Ok(Walk { batch_at, end, next_sequence, stop: Stop::Sealed(seal) });
             }
         }
+    }
+
+    /// Writes the last batch again and syncs it. When the sync of an earlier run failed, the kernel may hold the batch as
+    /// clean although the disk never got it: it can be read, and no sync alone would ever bring it there.
+    pub(super) fn write_again(&self, disk: &dyn Disk, octets: &[u8], walk: &Walk) -> Result<(), WalError> {
+        let file = disk.open(&self.path, Open::Write).map_err(WalError::io("open", &self.path))?;
+        let batch = octets.get(walk.batch_at..walk.end).unwrap_or_default();
+        file.write_at(walk.batch_at as u64, batch).map_err(WalError::io("write", &self.path))?;
+        file.sync_data().map_err(WalError::io("sync", &self.path))
     }
 
     /// Sound frames after `from`, found at any aligned offset: the place of each.

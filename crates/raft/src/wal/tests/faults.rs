@@ -39,6 +39,35 @@ async fn the_first_write_or_sync_error_stops_everything() {
     }
 }
 
+/// What failed to be synced can be read again by the next run, from the kernel's memory: it must be on the disk before
+/// anything is written behind it.
+#[tokio::test]
+async fn what_was_not_synced_is_written_again_before_the_log_goes_on() {
+    for (after, seed) in (0..24).flat_map(|after| (0..4).map(move |seed| (after, seed))) {
+        let rig = Rig::new(seed);
+        let (wal, _) = rig.open();
+        rig.disk.inject(Fault { after, ..fault(Operation::Sync, "log/") });
+        for index in 0..20 {
+            let written = |done| wal.append(records(index, index + 1, 1, 4000), done);
+            let voted = |done| wal.save_vote(Bytes::from(vec![index as u8; 8]), done);
+            if done(written).await.is_err() || done(voted).await.is_err() {
+                break;
+            }
+        }
+        wal.close().await;
+        rig.disk.heal();
+        // The process alone was restarted.
+        rig.disk.kill();
+        let (wal, recovered) = rig.open();
+        let next = recovered.last.map_or(0, |last| last.index + 1);
+        append(&wal, &records(next, next + 2, 2, 10)).await;
+        wal.close().await;
+        rig.disk.crash();
+        let (_, recovered) = rig.open();
+        assert_eq!(recovered.last, Some(mark(next + 1, 2)), "sync {after} failed, seed {seed}");
+    }
+}
+
 #[tokio::test]
 async fn an_error_while_going_over_to_the_next_segment_stops_everything() {
     let faults = [
