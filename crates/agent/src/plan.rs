@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use certwright_core::event::Stage;
 use certwright_core::ids::TargetName;
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::time::Timestamp;
 
 use crate::failure::{Failure, FailureReason};
@@ -215,7 +216,9 @@ fn plan_request(plan: &mut Plan, wish: &Wish, request: Request, connected: bool,
 
 fn plan_delivery(plan: &mut Plan, wish: &Wish, issued: &IssuedFacts, held: &Held, now: Now) {
     let generation = issued.generation;
-    if let Some((target, newer)) = held.targets.iter().find(|(_, installed)| installed.generation > generation) {
+    if let Some((target, newer)) = held.targets.iter().find(|(_, installed)| installed.generation > generation)
+        && !mutant::is(Mutant::OlderGenerationTaken)
+    {
         let message = format!("generation {generation} came after {} was installed on {target}", newer.generation);
         return refuse(plan, held, generation, FailureReason::OlderGeneration, message);
     }

@@ -2,6 +2,7 @@
 //!
 //! It refuses to repair anything and to trust a certificate because a server sent it.
 
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::spec::CertificateSpec;
 use certwright_core::time::Timestamp;
 use certwright_core::x509::inspect::{ChainError, Inspected, inspect, verify_chain};
@@ -74,7 +75,7 @@ pub fn check_newer(
     let (generation, offered) = offered;
     let Ok(shown) = inspect(shown) else { return Ok(()) };
     let is_newer = shown_generation > generation && shown.not_before > offered.not_before && now < shown.not_after;
-    if !is_newer || !same_names(&shown.names, &offered.names) {
+    if !is_newer || mutant::is(Mutant::OlderGenerationTaken) || !same_names(&shown.names, &offered.names) {
         return Ok(());
     }
     let message = format!(

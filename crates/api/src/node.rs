@@ -85,6 +85,8 @@ pub struct NodeConfig {
     pub timers: Timers,
     /// Octets of one file of the log; the log's own choice when absent.
     pub segment_octets: Option<u64>,
+    /// A snapshot is cut when that many octets of log were applied; the log's own choice when absent.
+    pub snapshot_octets: Option<u64>,
     /// Where the projection is kept: sled, which knows no disk but the machine's, or memory in simulation.
     pub projection: OpenProjection,
     /// What may be under way or open at once.
@@ -103,6 +105,7 @@ impl NodeConfig {
             advertise: Advertise::default(),
             timers: Timers::default(),
             segment_octets: None,
+            snapshot_octets: None,
             projection: |path| Ok(Box::new(SledStore::open(path)?)),
             bounds: Bounds::default(),
             strict: false,
@@ -232,6 +235,7 @@ impl Rooms {
         options.election_millis = config.timers.election_millis;
         options.heartbeat_millis = config.timers.heartbeat_millis;
         options.segment_octets = config.segment_octets.unwrap_or(options.segment_octets);
+        options.snapshot_every_octets = config.snapshot_octets.unwrap_or(options.snapshot_every_octets);
         options.strict = config.strict;
         options.registry = registry.clone();
         let projection = (config.projection)(&data.path().join("projection"))

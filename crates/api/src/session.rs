@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use certwright_core::ids::{Actor, AgentName, Uid};
 use certwright_core::log::Position;
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::{Action, Resource};
 use certwright_core::{Reason, Rejection};
 use certwright_proto::agent::v1::agent_message::Kind as Up;
@@ -130,7 +131,7 @@ impl Session {
         let Ok(Some(position)) = self.doors.position(hello.resume.as_ref()) else { return Ok(None) };
         match self.doors.log.wait_applied(position.index, BEHIND_WAIT).await {
             Ok(()) => {}
-            Err(error @ ReadError::Behind { .. }) => return Err(read_failed(error)),
+            Err(ReadError::Behind { .. }) if mutant::is(Mutant::OlderGenerationTaken) => return Ok(None),
             Err(error) => return Err(read_failed(error)),
         }
         let remembered = self.doors.log.read(|view| view.state.scope_since(&self.agent, position, 1).is_some());

@@ -9,6 +9,7 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod log;
+pub mod mutant;
 pub mod policy;
 pub mod rejection;
 pub mod renewal;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use certwright_core::command::Command;
 use certwright_core::event::{Event, Issued, Trigger};
 use certwright_core::log::Position;
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::{Action, Resource};
 use certwright_core::spec::Subject;
 use certwright_core::time::Timestamp;
@@ -54,17 +55,33 @@ async fn attempt(session: &Session, call: Call, order: IssueOrder) -> Result<Iss
         let issued = sign(session, &prepared, &order).await?;
         let command = Command::RecordDirect { issued: Box::new(issued.clone()), guards: prepared.guards() };
         let ask = Ask::standing_for(call.clone(), digest, command).while_holds(prepared.check());
-        match session.submit(ask).await {
+        let submitted = session.submit(ask);
+        let settled = if mutant::is(Mutant::ReplyBeforeCommit) {
+            let impatient = tokio::time::timeout(Duration::from_millis(1), submitted);
+            let Ok(settled) = impatient.await else { return Ok(unconfirmed(&prepared, issued)) };
+            settled
+        } else {
+            submitted.await
+        };
+        match settled {
             Ok(settled) if settled.repeated => return recorded(session, settled.outcome.position).await,
             Ok(settled) => {
                 let chain = prepared.signer.chain.clone();
                 return Ok(IssuedAnswer { issued, chain, position: settled.outcome.position });
             }
             Err(Refusal::Moved) => {}
+            Err(Refusal::Rejected(_)) if mutant::is(Mutant::LeadershipOnlyBeforeSigning) => {
+                return Ok(unconfirmed(&prepared, issued));
+            }
             Err(Refusal::Rejected(rejection)) => return Err(rejection),
         }
     }
     Err(Refusal::Moved.into_rejection())
+}
+
+/// What a planted bug answers before it may.
+fn unconfirmed(prepared: &Prepared, issued: Issued) -> IssuedAnswer {
+    IssuedAnswer { issued, chain: prepared.signer.chain.clone(), position: Position::START }
 }
 
 /// A certificate about to be composed, with a serial of its own.

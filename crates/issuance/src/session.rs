@@ -7,6 +7,7 @@ use std::sync::Arc;
 use certwright_core::command::Command;
 use certwright_core::ids::{Actor, NodeId, Serial};
 use certwright_core::log::{Position, RequestId, Revision, Trace};
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::{self, Action, AuthorizedActor, Resource};
 use certwright_core::time::Timestamp;
 use certwright_core::{Context, Event, Reason, Rejection, State};
@@ -196,6 +197,10 @@ impl Tools {
 
     /// A fresh serial. Never kept for a second attempt.
     pub(crate) fn draw_serial(&self) -> Serial {
+        if mutant::is(Mutant::SerialReuse) {
+            let hour = self.now_here().millis() / 3_600_000;
+            return Serial::from_random(std::array::from_fn(|place| hour.to_be_bytes()[place % 8]));
+        }
         Serial::from_random(self.draw())
     }
 

@@ -10,4 +10,4 @@ mod exec;
 pub use clock::{Elapsed, SimClock};
 pub use disk::{Fault, Operation, SimDisk};
 pub use entropy::SeededEntropy;
-pub use exec::InlineExec;
+pub use exec::{InlineExec, Lag};

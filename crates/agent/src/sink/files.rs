@@ -15,9 +15,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::spec::FilesSink;
 use certwright_core::x509::pem;
 use certwright_seams::Disk;
+use certwright_seams::disk::Open;
 
 use crate::failure::{Failure, FailureReason};
 use crate::fault::{Fault, WriteStep};
@@ -72,7 +74,9 @@ impl FilesWriter {
         let style = version::Style::of(&*self.disk, sink, inherit.then_some(current.as_deref()).flatten())?;
         let name = self.write_version(directory, bundle, &style).map_err(at)?;
         let current = self.adopt(directory, sink, current.as_deref()).map_err(at)?.or(current);
-        if current.as_deref() != Some(&name) {
+        if let Some(current) = current.as_deref().filter(|_| mutant::is(Mutant::FilesInPlace)) {
+            self.overwrite(directory, current, bundle).map_err(at)?;
+        } else if current.as_deref() != Some(&name) {
             self.switch(directory, &name).map_err(at)?;
         }
         self.link_names(directory, sink).map_err(at)?;
@@ -193,6 +197,17 @@ impl FilesWriter {
         self.fault.at(WriteStep::Switched);
         self.disk.sync_dir(directory)?;
         self.fault.at(WriteStep::SwitchSynced);
+        Ok(())
+    }
+
+    /// What a planted bug does instead: the files that are shown, one by one, and nothing is synced.
+    fn overwrite(&self, directory: &Path, version: &str, bundle: &Bundle) -> io::Result<()> {
+        for kind in FileKind::ALL {
+            let path = directory.join(VERSIONS).join(version).join(kind.name());
+            let file = self.disk.open(&path, Open::Write)?;
+            file.set_len(0)?;
+            file.write_at(0, bundle.file(kind))?;
+        }
         Ok(())
     }
 

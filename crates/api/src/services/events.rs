@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use certwright_core::log::Position;
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::{Action, Resource};
 use certwright_core::{Event, Reason, Rejection, State};
 use certwright_proto::api::event::events_of;
@@ -44,7 +45,11 @@ async fn begin(doors: &Doors, asked: &v1::WatchRequest) -> Result<Position, Reje
     match doors.position(asked.token.as_ref())? {
         Some(position) => {
             doors.log.wait_applied(position.index, BEHIND_WAIT).await.map_err(read_failed)?;
-            Ok(position)
+            Ok(match position.index {
+                index if mutant::is(Mutant::ResumeOneLater) => Position { index: index + 1, ordinal: u32::MAX },
+                index if mutant::is(Mutant::ResumeOneEarlier) => Position { index: index - 1, ordinal: u32::MAX },
+                _ => position,
+            })
         }
         None => match asked.from_index.checked_sub(1) {
             Some(before) if before > 0 => Ok(Position { index: before, ordinal: u32::MAX }),
@@ -151,6 +156,9 @@ impl Watcher {
 
     async fn send(&self, event: Option<v1::Event>, at: Position) -> Result<(), Over> {
         let token = Some(self.doors.token(at));
+        if mutant::is(Mutant::DropForSlowWatcher) && self.out.capacity() < self.out.max_capacity() {
+            return Ok(());
+        }
         self.out.send(Ok(v1::WatchResponse { event, token })).await.map_err(|_| Over)
     }
 

@@ -11,6 +11,7 @@ use crate::event::{Event, Issued, Trigger};
 use crate::ids::{CertificateName, Generation, InstanceId, direct_stream};
 use crate::limits;
 use crate::log::Guard;
+use crate::mutant::{self, Mutant};
 use crate::rejection::{Reason, Rejection};
 use crate::renewal;
 use crate::state::{Certificate, Instance};
@@ -88,7 +89,8 @@ fn fail(
 }
 
 fn expect_open(instance: &Instance, generation: Generation) -> Result<(), Rejection> {
-    if instance.open.is_some_and(|open| open.generation == generation) {
+    let is_open = instance.open.is_some_and(|open| open.generation == generation);
+    if is_open || mutant::is(Mutant::GenerationUnchecked) {
         return Ok(());
     }
     let message = format!("no issuance of generation {generation} of {} is open", instance.id);
@@ -99,7 +101,9 @@ fn record(draft: &mut Draft<'_>, name: &CertificateName, issued: &Issued, guards
     let id =
         issued.instance.ok_or_else(|| Rejection::new(Reason::Internal, "an issued certificate names no instance"))?;
     let (certificate, instance) = find_instance(draft, name, id)?;
-    if let Some(current) = instance.current.filter(|current| issued.generation <= current.generation) {
+    if let Some(current) = instance.current.filter(|current| issued.generation <= current.generation)
+        && !mutant::is(Mutant::GenerationUnchecked)
+    {
         if current.generation == issued.generation && current.spki_hash == issued.spki_hash {
             return Ok(());
         }

@@ -75,7 +75,7 @@ impl Machine {
             entropy: Arc::new(SeededEntropy::new(seed)),
             net: Arc::new(TcpNet),
             disk: disk.clone(),
-            exec: Arc::new(InlineExec),
+            exec: Arc::new(InlineExec::default()),
         };
         let data = PathBuf::from(DATA);
         disk.create_dir_all(&data, 0o700).unwrap();

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use certwright_core::log::{Append, Applied, Fold, Position, Transaction};
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::time::Timestamp;
 use certwright_proto::storage::DecodedEntry;
 
@@ -118,7 +119,7 @@ impl<F: Fold> Replica<F> {
         }
         let (at, transactions) =
             decoded.map_or((Timestamp::EPOCH, Vec::new()), |decoded| (decoded.at, decoded.transactions));
-        self.at = self.at.max(at);
+        self.at = if mutant::is(Mutant::LogTimeGoesBack) { at } else { self.at.max(at) };
         self.dedup.evict(self.at);
         let mut refusals = Vec::with_capacity(transactions.len());
         for (ordinal, transaction) in transactions.iter().enumerate() {

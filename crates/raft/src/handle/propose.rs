@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use certwright_core::log::Fold;
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::time::Timestamp;
 use certwright_proto::storage::EntryBuilder;
 use openraft::Raft;
@@ -185,7 +186,8 @@ impl<F: Fold> Packer<F> {
     /// Log time: never falls, and follows this machine's clock otherwise.
     fn stamp(&mut self) -> Timestamp {
         let now = Timestamp::from_millis(self.shared.seams.clock.wall_millis());
-        self.stamped = self.stamped.max(self.shared.mark().at).max(now);
+        let earliest = if mutant::is(Mutant::LogTimeGoesBack) { now } else { self.stamped.max(self.shared.mark().at) };
+        self.stamped = earliest.max(now);
         self.stamped
     }
 

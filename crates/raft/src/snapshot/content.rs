@@ -7,6 +7,7 @@ use std::io;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use certwright_core::log::{Codec, CodecError, Fold, Position};
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::time::Timestamp;
 use certwright_seams::disk::File;
 use prost::Message;
@@ -103,7 +104,9 @@ pub(crate) fn write<F: Fold>(
             failed = writer.frame(kind, chunk);
         }
     };
-    cut.dedup.encode(&mut |chunk| emit(Kind::Dedup, chunk));
+    if !mutant::is(Mutant::SnapshotForgetsRequests) {
+        cut.dedup.encode(&mut |chunk| emit(Kind::Dedup, chunk));
+    }
     codec.encode_cut(&cut.state, &mut |chunk| emit(Kind::State, chunk));
     failed?;
     writer.finish()

@@ -79,7 +79,7 @@ impl Node {
             entropy: Arc::new(SeededEntropy::new(self.member.node_id * 100 + boot)),
             net: Arc::new(self.net.clone()),
             disk: Arc::new(self.disk.boot()),
-            exec: Arc::new(InlineExec),
+            exec: Arc::new(InlineExec::default()),
         };
         let options = LogOptions {
             strict: true,

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use certwright_core::mutant::{self, Mutant};
 use certwright_seams::disk::{Disk, Open};
 
 use super::frame::{self, Frame, Place};
@@ -46,7 +47,9 @@ impl Spare {
             file.preallocate(self.octets)?;
         }
         file.sync_data()?;
-        self.disk.sync_dir(&self.directory)?;
+        if !mutant::is(Mutant::SkipDirectoryFsync) {
+            self.disk.sync_dir(&self.directory)?;
+        }
         self.ready = true;
         Ok(())
     }
@@ -67,7 +70,9 @@ impl Spare {
         file.sync_data()?;
         let path = self.directory.join(segment::file_name(header.first_sequence));
         self.disk.rename(&spare, &path)?;
-        self.disk.sync_dir(&self.directory)?;
+        if !mutant::is(Mutant::SkipDirectoryFsync) {
+            self.disk.sync_dir(&self.directory)?;
+        }
         Ok((Segment { path, header }, octets.len() as u64))
     }
 }

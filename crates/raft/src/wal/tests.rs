@@ -46,7 +46,7 @@ impl Rig {
             entropy: Arc::new(SeededEntropy::new(self.disk.syncs())),
             net: Arc::new(TcpNet),
             disk: Arc::new(self.disk.boot()),
-            exec: Arc::new(InlineExec),
+            exec: Arc::new(InlineExec::default()),
         }
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use certwright_core::mutant::{self, Mutant};
 use certwright_seams::clock::Clock;
 use certwright_seams::disk::{Disk, File, Open};
 use certwright_seams::entropy::Entropy;
@@ -201,6 +202,7 @@ impl Writer {
                 Ok(())
             }
             Work::Purge { mark, chain } => self.purge(mark, chain),
+            Work::Vote(_) if mutant::is(Mutant::ForgetVotes) => Ok(()),
             Work::Vote(vote) => {
                 self.put(&Frame::Vote(vote.clone()))?;
                 self.current.vote = Some(vote);
@@ -275,7 +277,9 @@ impl Writer {
 
     fn sync(&mut self) -> io::Result<()> {
         let start = self.around.clock.monotonic();
-        self.file.sync_data()?;
+        if !mutant::is(Mutant::SkipFsync) {
+            self.file.sync_data()?;
+        }
         if let Some(observer) = &self.around.options.observer {
             let took = self.around.clock.monotonic().saturating_sub(start);
             observer(SyncSample { frames: self.frames, octets: self.unsynced_octets, took });

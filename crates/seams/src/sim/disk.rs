@@ -151,6 +151,11 @@ impl SimDisk {
         in_file(&node, |file| file.flip(offset as usize, bits))
     }
 
+    /// Shows every file below a directory as a power cut now would leave it at the least.
+    pub fn durable(&self, under: &Path, mut show: impl FnMut(&[u8])) -> io::Result<()> {
+        self.lock().tree.durable(under, &mut show)
+    }
+
     /// Files synced so far.
     pub fn syncs(&self) -> u64 {
         self.lock().syncs

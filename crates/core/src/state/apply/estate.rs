@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::ids::{AgentName, AuthorityName, IssuerName, TokenId, Uid};
 use crate::limits;
 use crate::log::Applied;
+use crate::mutant;
 use crate::spec::Labels;
 use crate::state::{Agent, Authority, Certified, Issuer, State, Token};
 use crate::time::Timestamp;
@@ -23,7 +24,7 @@ impl State {
                 secret_hash: *secret_hash,
                 grant: grant.clone(),
                 created_at: applied.at,
-                expires_at: *expires_at,
+                expires_at: mutant::unsteady(*expires_at),
                 consumed_by: None,
                 revoked: false,
             });

@@ -48,6 +48,11 @@ impl FileBody {
         }
     }
 
+    /// What is on the platters.
+    pub(super) fn durable(&self) -> &[u8] {
+        &self.durable
+    }
+
     /// As kernels do when a write-back fails: the pages count as clean, and no later sync brings them to the disk.
     pub(super) fn fail_sync(&mut self) {
         self.pending.clear();

@@ -179,3 +179,21 @@ fn a_dead_process_spoils_no_data() {
     disk.crash();
     assert_eq!(content(&disk), b"new");
 }
+
+#[test]
+fn what_is_durable_can_be_seen_before_the_power_goes() {
+    let disk = disk_with(1, b"synced");
+    let seen = || {
+        let mut seen = Vec::new();
+        disk.durable(Path::new("/"), |content| seen.push(content.to_vec())).unwrap();
+        seen
+    };
+    let file = disk.boot().open(Path::new(PATH), Open::Write).unwrap();
+    file.write_at(0, b"pended").unwrap();
+    assert_eq!(seen(), [b"synced"], "what is on its way is not there");
+    file.sync_data().unwrap();
+    assert_eq!(seen(), [b"pended"]);
+    disk.rename(Path::new(PATH), Path::new("/other")).unwrap();
+    disk.open(Path::new("/new"), Open::Create(0o600)).unwrap().sync_data().unwrap();
+    assert_eq!(seen(), [b"pended"], "names are not synced");
+}

@@ -103,6 +103,17 @@ impl Tree {
         used
     }
 
+    /// Shows the files below a directory as they are on the platters, whatever is on its way.
+    pub(super) fn durable(&self, under: &Path, show: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let mut here = Arc::clone(&self.root);
+        for name in under.components().filter_map(part) {
+            let next = durable_entries(&here)?.get(name).cloned();
+            here = next.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        }
+        show_durable(&here, show);
+        Ok(())
+    }
+
     /// The power goes.
     pub(super) fn crash(&mut self, rng: &mut StdRng) {
         crash(&self.root, rng);
@@ -136,6 +147,22 @@ pub(super) fn entries(directory: &Node) -> io::Result<Entries> {
         Body::Dir(directory) => Ok(directory.entries.clone()),
         _ => Err(io::Error::from(io::ErrorKind::NotADirectory)),
     }
+}
+
+fn durable_entries(directory: &Node) -> io::Result<Entries> {
+    match &directory.lock().body {
+        Body::Dir(directory) => Ok(directory.durable.clone()),
+        _ => Err(io::Error::from(io::ErrorKind::NotADirectory)),
+    }
+}
+
+fn show_durable(node: &Node, show: &mut dyn FnMut(&[u8])) {
+    let below = match &node.lock().body {
+        Body::File(file) => return show(file.durable()),
+        Body::Dir(directory) => directory.durable.clone(),
+        Body::Link(_) => return,
+    };
+    below.values().for_each(|node| show_durable(node, show));
 }
 
 /// Changes a directory.

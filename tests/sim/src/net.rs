@@ -10,7 +10,7 @@ use certwright_seams::net::{BoxStream, Listener, Net};
 
 /// turmoil's network.
 #[derive(Clone, Copy, Default)]
-pub struct SimNet;
+pub(crate) struct SimNet;
 
 struct SimListener(turmoil::net::TcpListener);
 

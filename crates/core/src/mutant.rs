@@ -1,0 +1,117 @@
+//! Bugs planted on purpose, one at a time, to prove that the checks of the simulation bite.
+//!
+//! It refuses to exist in a release build: the feature `mutants` does not compile there, and without it every question
+//! is answered `false` by the compiler.
+
+#[cfg(all(feature = "mutants", not(debug_assertions)))]
+compile_error!("the feature `mutants` plants bugs: it has no place in a release build");
+
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal breaks $($invariant:literal)|+;)+) => {
+        /// Every bug that can be planted.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// What `CERTWRIGHT_MUTANT` calls it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The invariants that it breaks; whoever finds it must name one of them.
+            pub fn invariants(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($invariant),+],)+ }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// A certificate is handed out before its event is agreed on.
+    ReplyBeforeCommit = "reply_before_commit" breaks "I1" | "I12";
+    /// A leader that was deposed meanwhile hands out what it signed.
+    LeadershipOnlyBeforeSigning = "leadership_only_before_signing" breaks "I12";
+    /// The log is not synced.
+    SkipFsync = "skip_fsync" breaks "I3" | "I1" | "I12" | "I4";
+    /// Directories of the log are not synced.
+    SkipDirectoryFsync = "skip_directory_fsync" breaks "I3" | "I1" | "I12" | "I4";
+    /// Votes are not kept.
+    ForgetVotes = "forget_votes" breaks "I4" | "I3" | "I12" | "I5";
+    /// Serials are derived from the hour.
+    SerialReuse = "serial_reuse" breaks "I2";
+    /// Instances take a number from a hash map's order.
+    HashOrderInApply = "hash_order_in_apply" breaks "I4";
+    /// `apply` reads the machine's clock.
+    ClockInApply = "clock_in_apply" breaks "I4";
+    /// A generation may be issued as often as somebody asks.
+    GenerationUnchecked = "generation_unchecked" breaks "I5";
+    /// A command that is repeated is carried out again.
+    RepeatsUnchecked = "repeats_unchecked" breaks "I5";
+    /// Snapshots do not hold the requests that were answered.
+    SnapshotForgetsRequests = "snapshot_forgets_requests" breaks "I5" | "I4";
+    /// A pair is written in place, file by file.
+    FilesInPlace = "files_in_place" breaks "I6";
+    /// An agent takes whatever comes, older or not.
+    OlderGenerationTaken = "older_generation_taken" breaks "I6" | "I8";
+    /// A watch goes on one transaction after the one it should.
+    ResumeOneLater = "resume_one_later" breaks "I8";
+    /// A watch goes on with the transaction it has told.
+    ResumeOneEarlier = "resume_one_earlier" breaks "I8";
+    /// What a slow watcher does not take at once is left out.
+    DropForSlowWatcher = "drop_for_slow_watcher" breaks "I8";
+    /// A read that says it was confirmed was not.
+    ReadWithoutQuorum = "read_without_quorum" breaks "I13";
+    /// A read does not wait for the state that its caller has seen.
+    MinTokenIgnored = "min_token_ignored" breaks "I13";
+    /// A write is done whatever version it was meant for.
+    EtagIgnored = "etag_ignored" breaks "I13";
+    /// Log time is the leader's clock.
+    LogTimeGoesBack = "log_time_goes_back" breaks "I14";
+    /// A join token is looked at, but its use is not made a condition.
+    TokenUsedTwice = "token_used_twice" breaks "I16";
+}
+
+#[cfg(feature = "mutants")]
+static PLANTED: std::sync::OnceLock<Mutant> = std::sync::OnceLock::new();
+
+/// Plants a bug for the rest of the process; the first one stays.
+#[cfg(feature = "mutants")]
+pub fn plant(mutant: Mutant) {
+    let _ = PLANTED.set(mutant);
+}
+
+/// Whether this bug is planted.
+#[cfg(feature = "mutants")]
+pub fn is(mutant: Mutant) -> bool {
+    PLANTED.get() == Some(&mutant)
+}
+
+/// Whether this bug is planted: never.
+#[cfg(not(feature = "mutants"))]
+pub const fn is(_mutant: Mutant) -> bool {
+    false
+}
+
+/// A moment as `apply` must never make it: from a hash map's order, or from the machine's clock.
+#[cfg(feature = "mutants")]
+#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "that is the bug")]
+pub(crate) fn unsteady(moment: crate::time::Timestamp) -> crate::time::Timestamp {
+    use std::time::Duration;
+    let first = || std::collections::HashSet::<u64>::from_iter(0..64).into_iter().next();
+    if is(Mutant::HashOrderInApply) {
+        return moment.plus(Duration::from_millis(first().unwrap_or_default()));
+    }
+    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    if is(Mutant::ClockInApply) { moment.plus(Duration::from_millis(u64::from(now().subsec_micros()))) } else { moment }
+}
+
+/// A moment as it is.
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn unsteady(moment: crate::time::Timestamp) -> crate::time::Timestamp {
+    moment
+}

@@ -1,0 +1,239 @@
+//! A caller with the administrator's identity: every call is repeated, with its request id, until it is answered.
+//!
+//! It refuses to give up before a minute of virtual time is over, and to go on after it.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use certwright_agent::{Connector, Context};
+use certwright_core::Reason;
+use certwright_proto::status::from_status;
+use certwright_proto::v1;
+use certwright_proto::v1::authorities_client::AuthoritiesClient;
+use certwright_proto::v1::certificates_client::CertificatesClient;
+use certwright_proto::v1::cluster_client::ClusterClient;
+use certwright_proto::v1::events_client::EventsClient;
+use certwright_proto::v1::issuers_client::IssuersClient;
+use certwright_proto::v1::tokens_client::TokensClient;
+use certwright_seams::Seams;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use crate::estate::api;
+
+/// How long anything may take until it is answered.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one attempt may take: less than connecting to a server that lost its power, which refuses nothing.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Between two attempts, or two looks.
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
+
+/// What never came to an end.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Stuck(pub(crate) String);
+
+/// A caller.
+pub(crate) struct Client {
+    connector: Connector,
+    channel: RefCell<Channel>,
+    seams: Seams,
+}
+
+impl Client {
+    /// A caller who connects to any server.
+    pub(crate) fn new(context: &Context, seams: &Seams) -> Self {
+        let connector = Connector::new(context, seams).expect("the administrator's context");
+        let channel = RefCell::new(connector.channel());
+        Self { connector, channel, seams: seams.clone() }
+    }
+
+    /// A caller of one server alone.
+    pub(crate) fn of(context: &Context, seams: &Seams, server: &str) -> Self {
+        let client = Self::new(context, seams);
+        client.connector.set_servers(vec![api(server)]);
+        client
+    }
+
+    /// A connection to any server.
+    pub(crate) fn connection(&self) -> Channel {
+        self.connector.channel()
+    }
+
+    /// A request id that nobody has used.
+    pub(crate) fn request_id(&self) -> String {
+        let mut octets = [0; 16];
+        self.seams.entropy.fill(&mut octets);
+        hex::encode(octets)
+    }
+
+    /// Calls until there is an answer. A refusal may be one that passes, unless it is among those expected.
+    pub(crate) async fn call<T>(
+        &self,
+        what: &str,
+        expected: &[Reason],
+        call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+    ) -> Result<Result<T, Reason>, Stuck> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let channel = self.channel.borrow().clone();
+            let refused = match timeout(ATTEMPT, call(channel)).await {
+                Ok(Ok(answer)) => return Ok(Ok(answer.into_inner())),
+                Ok(Err(status)) if expected.contains(&from_status(&status).reason) => {
+                    return Ok(Err(from_status(&status).reason));
+                }
+                Ok(Err(status)) => format!("{:?} {}", status.code(), status.message()),
+                Err(_) => "no answer".to_owned(),
+            };
+            if Instant::now() > end {
+                return Err(Stuck(format!("{what}: {refused}")));
+            }
+            self.channel.replace(self.connector.channel());
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// The same where no refusal is expected.
+    async fn done<T>(
+        &self,
+        what: &str,
+        call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+    ) -> Result<T, Stuck> {
+        self.call(what, &[], call).await?.map_err(|reason| Stuck(format!("{what}: {reason:?}")))
+    }
+
+    /// A token for one joiner. One whose secret was lost with an answer is left to expire: another one is made.
+    pub(crate) async fn token(&self, role: &str, agent: &str) -> Result<String, Stuck> {
+        loop {
+            let request = v1::CreateTokenRequest {
+                role: role.into(),
+                agent: agent.into(),
+                request_id: self.request_id(),
+                ..Default::default()
+            };
+            let call = async |channel| TokensClient::new(channel).create_token(request.clone()).await;
+            if let Ok(created) = self.call("create a token", &[Reason::SecretShownOnce], call).await? {
+                return Ok(created.secret);
+            }
+        }
+    }
+
+    /// The cluster as a quorum confirms it, or as the answering server sees it.
+    pub(crate) async fn cluster(&self, linearizable: bool) -> Result<v1::GetClusterResponse, Stuck> {
+        let request = v1::GetClusterRequest { min_token: None, linearizable };
+        self.done("get the cluster", async |channel| ClusterClient::new(channel).get_cluster(request.clone()).await)
+            .await
+    }
+
+    /// Waits until so many servers vote and one of them leads.
+    pub(crate) async fn voters(&self, wanted: usize) -> Result<v1::GetClusterResponse, Stuck> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.cluster(false).await?;
+            let votes = seen.nodes.iter().filter(|it| it.role == "leader" || it.role == "follower").count();
+            if votes >= wanted && !seen.leader.is_empty() {
+                return Ok(seen);
+            }
+            if Instant::now() > end {
+                return Err(Stuck(format!("not {wanted} voters: {seen:?}")));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Declares an authority.
+    pub(crate) async fn authority(&self, name: &str, parent: &str) -> Result<(), Stuck> {
+        let authority = v1::Authority {
+            name: format!("authorities/{name}"),
+            common_name: format!("Simulated {name}"),
+            parent: parent.into(),
+            ..Default::default()
+        };
+        let request = v1::CreateAuthorityRequest {
+            authority: Some(authority),
+            request_id: self.request_id(),
+            ..Default::default()
+        };
+        let call = async |channel| AuthoritiesClient::new(channel).create_authority(request.clone()).await;
+        self.done("create an authority", call).await.map(drop)
+    }
+
+    /// Declares an issuer of that name for the authority of that name.
+    pub(crate) async fn issuer(&self, name: &str) -> Result<(), Stuck> {
+        let spec = v1::IssuerSpec { ca: Some(v1::CaIssuer { authority: name.into() }), ..Default::default() };
+        let issuer = v1::Issuer { name: format!("issuers/{name}"), spec: Some(spec), ..Default::default() };
+        let request =
+            v1::CreateIssuerRequest { issuer: Some(issuer), request_id: self.request_id(), ..Default::default() };
+        let call = async |channel| IssuersClient::new(channel).create_issuer(request.clone()).await;
+        self.done("create an issuer", call).await.map(drop)
+    }
+
+    /// Declares a certificate, or what it should be from now on; with an etag only if it is still at that version.
+    pub(crate) async fn certificate(&self, certificate: v1::Certificate) -> Result<Result<(), Reason>, Stuck> {
+        let request = v1::UpdateCertificateRequest {
+            certificate: Some(certificate),
+            request_id: self.request_id(),
+            allow_missing: true,
+            ..Default::default()
+        };
+        let call = async |channel| CertificatesClient::new(channel).update_certificate(request.clone()).await;
+        Ok(self.call("update a certificate", &[Reason::EtagMismatch], call).await?.map(drop))
+    }
+
+    /// A certificate, from at least that state.
+    pub(crate) async fn get(&self, name: &str, min_token: Option<v1::Token>) -> Result<v1::Certificate, Stuck> {
+        let request = v1::GetCertificateRequest { name: name.into(), min_token };
+        let call = async |channel| CertificatesClient::new(channel).get_certificate(request.clone()).await;
+        let answer = self.done("get a certificate", call).await?;
+        answer.certificate.ok_or_else(|| Stuck(format!("{name} is answered without a certificate")))
+    }
+
+    /// Renews a certificate before its time.
+    pub(crate) async fn renew(&self, name: &str) -> Result<(), Stuck> {
+        let request = v1::RenewCertificateRequest { name: name.into(), request_id: self.request_id() };
+        let call = async |channel| CertificatesClient::new(channel).renew_certificate(request.clone()).await;
+        self.done("renew a certificate", call).await.map(drop)
+    }
+
+    /// Has one request signed, under an id with which it may be repeated.
+    pub(crate) async fn issue(&self, issuer: &str, csr: &[u8], request_id: &str) -> Result<v1::IssueResponse, Stuck> {
+        let request = v1::IssueRequest {
+            issuer: issuer.into(),
+            csr: csr.to_vec().into(),
+            request_id: request_id.to_owned(),
+            ..Default::default()
+        };
+        self.done("issue", async |channel| CertificatesClient::new(channel).issue(request.clone()).await).await
+    }
+
+    /// Digests of the newest index for which all servers have one.
+    pub(crate) async fn digests(&self, servers: usize, limit: Duration) -> Result<v1::GetDigestsResponse, Stuck> {
+        let end = Instant::now() + limit;
+        loop {
+            let call = async |channel| ClusterClient::new(channel).get_digests(v1::GetDigestsRequest {}).await;
+            let answer = self.done("get digests", call).await?;
+            if answer.digests.len() == servers {
+                return Ok(answer);
+            }
+            if Instant::now() > end {
+                return Err(Stuck(format!("not every server has a digest within {limit:?}: {answer:?}")));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Every event that the server has applied.
+    pub(crate) async fn events(&self) -> Result<Vec<v1::Event>, Stuck> {
+        let request = v1::WatchRequest { from_index: 1, ..Default::default() };
+        let call = async |channel| {
+            let mut stream = EventsClient::new(channel).watch(request.clone()).await?.into_inner();
+            let mut events = Vec::new();
+            while let Some(message) = stream.message().await? {
+                events.extend(message.event);
+            }
+            Ok(Response::new(events))
+        };
+        self.done("watch", call).await
+    }
+}
