@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use certwright_core::ids::Actor;
 use certwright_core::log::{RequestId, Trace};
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::{Action, Resource};
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
@@ -84,15 +85,17 @@ async fn attempt_all<M: Method>(
     request: M::Request,
 ) -> Result<M::Response, Status> {
     let request_id = request_id(doors, M::request_id(&request)).map_err(refuse::status)?;
-    let (actor, key) = (caller.actor.clone(), caller.spki_hash);
-    let call = Call { actor, key, request_id: Some(request_id), trace, validate_only: false };
     let mut leadership = doors.log.leadership();
     let mut waiting_since = None;
     let mut lost = false;
     loop {
         let now = *leadership.borrow_and_update();
+        let (actor, key) = (caller.actor.clone(), caller.spki_hash);
+        let another = || self::request_id(doors, "").map_err(refuse::status);
+        let request_id = if mutant::is(Mutant::IdPerAttempt) { another()? } else { request_id };
+        let call = Call { actor, key, request_id: Some(request_id), trace, validate_only: false };
         let attempt = if now.is_self && now.ready {
-            run_here::<M>(doors, call.clone(), request.clone()).await
+            run_here::<M>(doors, call, request.clone()).await
         } else {
             match now.leader.filter(|_| !now.is_self) {
                 Some(leader) => run_there::<M>(doors, leader, &call, &request).await,

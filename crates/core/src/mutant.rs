@@ -52,6 +52,8 @@ mutants! {
     GenerationUnchecked = "generation_unchecked" breaks "I5";
     /// A command that is repeated is carried out again.
     RepeatsUnchecked = "repeats_unchecked" breaks "I5";
+    /// A command gets another id whenever it is passed on.
+    IdPerAttempt = "id_per_attempt" breaks "I5";
     /// Snapshots do not hold the requests that were answered.
     SnapshotForgetsRequests = "snapshot_forgets_requests" breaks "I5" | "I4";
     /// A pair is written in place, file by file.

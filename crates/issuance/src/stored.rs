@@ -9,6 +9,7 @@ use certwright_core::command::Command;
 use certwright_core::event::{Issued, Trigger};
 use certwright_core::ids::Actor;
 use certwright_core::log::Revision;
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::{Action, Resource};
 use certwright_core::rejection::Class;
 use certwright_core::renewal;
@@ -84,7 +85,9 @@ fn held<'a>(
 fn standing(session: &Session, call: &Call, submission: &CsrSubmission) -> Result<Standing, Rejection> {
     session.tools.log.read(|view| {
         let (certificate, instance) = held(view.state, call, submission)?;
-        if let Some(current) = instance.current.filter(|current| current.generation >= submission.generation) {
+        if let Some(current) = instance.current.filter(|current| current.generation >= submission.generation)
+            && !mutant::is(Mutant::GenerationUnchecked)
+        {
             if current.generation > submission.generation {
                 let message = format!("generation {} is the newest", current.generation);
                 return Err(Rejection::new(Reason::GenerationConflict, message));
@@ -92,11 +95,12 @@ fn standing(session: &Session, call: &Call, submission: &CsrSubmission) -> Resul
             let outcome = Outcome { position: current.position, at: view.at, unchanged: true };
             return Ok(Standing::Issued { spki_hash: current.spki_hash, outcome });
         }
-        match instance.open.filter(|open| open.generation == submission.generation) {
-            Some(open) => Ok(Standing::Open {
+        let open = instance.open.filter(|open| open.generation == submission.generation).map(|open| open.trigger);
+        match open.or_else(|| mutant::is(Mutant::GenerationUnchecked).then_some(Trigger::First)) {
+            Some(trigger) => Ok(Standing::Open {
                 spec: Box::new(certificate.spec()),
                 spec_revision: certificate.spec_revision,
-                trigger: open.trigger,
+                trigger,
             }),
             None => {
                 let message = format!("generation {} is not open", submission.generation);

@@ -141,6 +141,8 @@ async fn judge(
     if digests.values().any(|digest| Some(digest) != first) {
         estate.verdict.report("I4", "digests", format_args!("{digests:?}"));
     }
+    // Before the histories, so that it cannot have heard of anything that they do not hold yet.
+    let told = watcher.told();
     let mut histories: Vec<(String, Vec<v1::Event>)> = Vec::new();
     for server in estate.servers() {
         histories.push((server.clone(), Client::of(context, seams, server).events().await?));
@@ -148,7 +150,7 @@ async fn judge(
     history::check(&estate.verdict, &histories);
     let (_, longest) = histories.iter().max_by_key(|(_, events)| events.len()).expect("there are servers");
     promises.check(estate, longest);
-    watch::check(&estate.verdict, &watcher.told(), longest);
+    watch::check(&estate.verdict, &told, longest);
     for event in longest {
         let stream = if event.stream.starts_with("direct/") { "direct" } else { &event.stream };
         let (at, place) = (event.at.unwrap_or_default(), history::place(event));
