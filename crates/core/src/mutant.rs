@@ -104,9 +104,10 @@ pub const fn is(_mutant: Mutant) -> bool {
 #[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "that is the bug")]
 pub(crate) fn unsteady(moment: crate::time::Timestamp) -> crate::time::Timestamp {
     use std::time::Duration;
-    let first = || std::collections::HashSet::<u64>::from_iter(0..64).into_iter().next();
+    // What the order of a hash map comes from, another one on every replica.
+    let order = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8) % 64;
     if is(Mutant::HashOrderInApply) {
-        return moment.plus(Duration::from_millis(first().unwrap_or_default()));
+        return moment.plus(Duration::from_millis(order()));
     }
     let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     if is(Mutant::ClockInApply) { moment.plus(Duration::from_millis(u64::from(now().subsec_micros()))) } else { moment }
