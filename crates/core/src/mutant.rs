@@ -44,9 +44,9 @@ mutants! {
     ForgetVotes = "forget_votes" breaks "I4" | "I3" | "I12" | "I5";
     /// Serials are derived from the hour.
     SerialReuse = "serial_reuse" breaks "I2";
-    /// Instances take a number from a hash map's order.
+    /// A token's end is drawn as hash maps draw their order.
     HashOrderInApply = "hash_order_in_apply" breaks "I4";
-    /// `apply` reads the machine's clock.
+    /// A token's end has a bit of the machine's clock in it.
     ClockInApply = "clock_in_apply" breaks "I4";
     /// A generation may be issued as often as somebody asks.
     GenerationUnchecked = "generation_unchecked" breaks "I5";

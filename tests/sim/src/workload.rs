@@ -21,8 +21,8 @@ use crate::estate::{Estate, api};
 
 /// The issuer of everything.
 pub(crate) const ISSUER: &str = "demo";
-/// Certificates with targets: one for each agent.
-pub(crate) const LIFE: Duration = Duration::from_secs(60);
+/// How long what agents deliver is valid.
+const LIFE: Duration = Duration::from_secs(60);
 /// They are renewed when so much of it is left: every few seconds, as an estate's many would be.
 const RENEW_BEFORE: Duration = Duration::from_secs(53);
 /// Orders that are repeated when all is well again; their answers must be the same.
