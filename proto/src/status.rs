@@ -93,6 +93,7 @@ impl Exit {
             | Reason::TokenUsed
             | Reason::TokenExpired
             | Reason::TokenRevoked
+            | Reason::TokenOldEpoch
             | Reason::TokenForeign => Self::Failed,
             Reason::InvalidContext => Self::Denied,
             Reason::Usage => Self::Usage,

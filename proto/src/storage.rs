@@ -11,7 +11,7 @@ mod spec;
 mod wire;
 
 pub use codec::DomainCodec;
-pub use entry::{DecodedEntry, ENTRY_OCTETS_OVERHEAD, EntryBuilder, decode_entry, encode_transaction};
+pub use entry::{DecodedEntry, ENTRY_OCTETS_OVERHEAD, EntryBuilder, EntryParts, decode_entry, encode_transaction};
 pub use snapshot::CHUNK_OCTETS_MAX;
 
 /// Package `certwright.storage.v1`.

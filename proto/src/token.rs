@@ -35,7 +35,8 @@ pub fn encode(cluster_id: ClusterId, epoch: u64, position: Position) -> v1::Toke
     v1::Token { value: URL_SAFE_NO_PAD.encode(octets) }
 }
 
-/// The position of a token that this cluster wrote in this epoch; rejects others with `INVALID_TOKEN`.
+/// The position of a token that this cluster wrote in this epoch; rejects others with `INVALID_TOKEN`, those of
+/// another epoch with `OLD_EPOCH`.
 pub fn decode(token: &v1::Token, cluster_id: ClusterId, epoch: u64) -> Result<Position, Rejection> {
     let resume = read(token)?;
     if resume.cluster_id != cluster_id {
@@ -43,7 +44,8 @@ pub fn decode(token: &v1::Token, cluster_id: ClusterId, epoch: u64) -> Result<Po
     }
     if resume.epoch != epoch {
         let of = resume.epoch;
-        return Err(invalid(format!("the token is of epoch {of}, the cluster is in epoch {epoch} since a restore")));
+        let message = format!("the token is of epoch {of}, the cluster is in epoch {epoch}");
+        return Err(Rejection::new(Reason::OldEpoch, message));
     }
     Ok(resume.position)
 }
@@ -114,9 +116,12 @@ mod tests {
     #[test]
     fn foreign_tokens_are_refused() {
         let token = encode(CLUSTER, 3, POSITION);
-        for (cluster, epoch, said) in [(ClusterId([8; 16]), 3, "written by cluster"), (CLUSTER, 4, "epoch 3")] {
+        for (cluster, epoch, reason, said) in [
+            (ClusterId([8; 16]), 3, Reason::InvalidToken, "written by cluster"),
+            (CLUSTER, 4, Reason::OldEpoch, "epoch 3"),
+        ] {
             let rejection = decode(&token, cluster, epoch).unwrap_err();
-            assert_eq!(rejection.reason, Reason::InvalidToken);
+            assert_eq!(rejection.reason, reason);
             assert!(rejection.message.contains(said), "{rejection}");
         }
     }

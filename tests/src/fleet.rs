@@ -43,12 +43,17 @@ impl Fleet {
 
     /// The same with environment variables for every process.
     pub fn start_with(servers: usize, agents: usize, environment: &[(&str, &str)]) -> Self {
+        Self::start_as(&ours("certwright"), servers, agents, environment)
+    }
+
+    /// The same with another build of `certwright`.
+    pub fn start_as(program: &Path, servers: usize, agents: usize, environment: &[(&str, &str)]) -> Self {
         let folder = TempDir::with_prefix("certwright-fleet-").unwrap();
         let environment = environment.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let fleet = Self { folder, environment, restarted: BTreeMap::new() };
         let (servers, agents) = (servers.to_string(), agents.to_string());
         must(
-            Command::new(ours("certwright"))
+            Command::new(program)
                 .args(["dev", "--detach", "--servers", &servers, "--agents", &agents, "--dir"])
                 .arg(fleet.folder())
                 .envs(fleet.environment.clone()),
@@ -157,13 +162,18 @@ impl Fleet {
 
     /// The same with environment variables of its own.
     pub fn restart_with(&mut self, name: &str, environment: &[(&str, &str)]) {
+        self.restart_as(&ours("certwright"), name, environment);
+    }
+
+    /// The same with another build of `certwright`.
+    pub fn restart_as(&mut self, program: &Path, name: &str, environment: &[(&str, &str)]) {
         if let Some(mut child) = self.restarted.remove(name) {
             let _ = child.wait();
         }
         let process = self.processes()[name].clone();
         let log =
             std::fs::File::options().create(true).append(true).open(self.folder().join(format!("{name}.log"))).unwrap();
-        let child = Command::new(ours("certwright"))
+        let child = Command::new(program)
             .args(["server", "--data"])
             .arg(process.data.unwrap())
             .envs(self.environment.clone())

@@ -9,9 +9,11 @@
     reason = "a harness fails loudly and runs outside the simulation"
 )]
 
+pub mod before;
 pub mod fleet;
 pub mod handshake;
 pub mod load;
 pub mod otlp;
 pub mod peers;
+pub mod people;
 pub mod program;

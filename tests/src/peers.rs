@@ -8,13 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use certwright_seams::Seams;
-use certwright_seams::net::draw_port;
+use certwright_seams::net::pick_port;
 
 use crate::program::{eventually, must, peer};
 
 /// A port nobody listens on just now.
 pub fn free_port() -> u16 {
-    let mut drawn = std::iter::repeat_with(|| draw_port(&*Seams::system().entropy));
+    let mut drawn = std::iter::repeat_with(|| pick_port(&*Seams::system().entropy));
     drawn.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 

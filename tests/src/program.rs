@@ -27,13 +27,16 @@ pub fn peer(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is not installed and this test needs the real one: run tests/setup.sh"))
 }
 
+/// Where what was built or downloaded once stays.
+pub fn cache() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set"));
+    cache.unwrap_or_else(|| home().join(".cache")).join("certwright")
+}
+
 /// The Python of the tools folder, with grpcio-tools in it.
 pub fn python() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache"));
-    let tools =
-        std::env::var_os("CERTWRIGHT_TOOLS").map(PathBuf::from).unwrap_or_else(|| cache.join("certwright/tools"));
+    let tools = std::env::var_os("CERTWRIGHT_TOOLS").map(PathBuf::from).unwrap_or_else(|| cache().join("tools"));
     let python = tools.join("python/bin/python3");
     assert!(python.exists(), "{} is missing: run tests/setup.sh", python.display());
     python

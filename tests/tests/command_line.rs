@@ -23,6 +23,8 @@ mod joining;
 mod mask;
 #[path = "command_line/mistakes.rs"]
 mod mistakes;
+#[path = "command_line/past.rs"]
+mod past;
 #[path = "command_line/roles.rs"]
 mod roles;
 #[path = "command_line/shared.rs"]

@@ -19,5 +19,11 @@ mod profiles;
 mod python;
 #[path = "fleet/removal.rs"]
 mod removal;
+#[path = "fleet/restore.rs"]
+mod restore;
+#[path = "fleet/rolling.rs"]
+mod rolling;
 #[path = "fleet/traces.rs"]
 mod traces;
+#[path = "fleet/upgrade.rs"]
+mod upgrade;

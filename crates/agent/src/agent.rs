@@ -11,6 +11,7 @@ mod recovery;
 mod results;
 mod scope;
 mod trust;
+mod witness;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,7 @@ use identity::IdentityKeeper;
 use look::Look;
 use outbox::Outbox;
 use scope::Missed;
+use witness::Witness;
 use work::{Finished, Progress, Worker};
 
 /// How often the loop looks at what is not settled: the resolution of retries, and how soon a corrected clock is noticed.
@@ -126,6 +128,7 @@ pub struct Agent {
     /// Whether the token in `resume` is not on disk yet.
     resume_unsaved: bool,
     identity: IdentityKeeper,
+    witness: Witness,
     look: Look,
     tasks: JoinSet<Finished>,
     /// Whose task each is, for tasks that end without saying so.
@@ -146,6 +149,7 @@ impl Agent {
         let store = Arc::new(compute(&*seams.exec, "files", move || Store::open(disk, &root)).await?);
         let trust = trust::open(&options, &seams, store.clone()).await?;
         let worker = Worker::new(&options, seams.clone(), store.clone(), trust);
+        let witness = Witness::open(context.cluster_id, store.clone(), &seams).await?;
         let identity = IdentityKeeper::new(&connector, context, &options, store.clone());
         let mut agent = Self {
             options,
@@ -166,6 +170,7 @@ impl Agent {
             resume: watch::Sender::new(None),
             resume_unsaved: false,
             identity,
+            witness,
             look: Look::default(),
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
@@ -190,7 +195,12 @@ impl Agent {
 
     /// Runs until `shutdown`; then finishes what is under way within [`STOP_WAIT`].
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), AgentError> {
-        let greeting = Greeting { labels: self.options.labels.clone(), resume: self.resume.subscribe() };
+        let greeting = Greeting {
+            labels: self.options.labels.clone(),
+            resume: self.resume.subscribe(),
+            checkpoint: self.witness.mark(),
+            refusals: self.witness.refusals(),
+        };
         let mut events = session::start(self.connector.clone(), greeting, self.seams.clone());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -232,6 +242,7 @@ impl Agent {
     fn on_down(&mut self) {
         self.sender = None;
         self.welcomed = false;
+        self.witness.is_refusing = false;
         self.complete = None;
         self.outbox.on_down();
         self.identity.on_down();

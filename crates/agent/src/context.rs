@@ -98,8 +98,13 @@ impl Context {
 
     /// Parses the file's contents; the error says what is wrong and never quotes a secret.
     pub fn parse(octets: &[u8]) -> Result<Self, String> {
-        // serde_json's messages quote at most a field's name or type, never the text around it.
-        let file: File<'_> = serde_json::from_slice(octets).map_err(|error| format!("not a context: {error}"))?;
+        let file: File<'_> = serde_json::from_slice(octets).map_err(|error| match error.to_string() {
+            // A value in the wrong place would be quoted, and it may be the key.
+            said if said.contains('"') => {
+                format!("not a context: a value of the wrong type at line {} column {}", error.line(), error.column())
+            }
+            said => format!("not a context: {said}"),
+        })?;
         let cluster_id = certwright_proto::identity::parse_cluster_id(&file.cluster_id)
             .ok_or("cluster_id is not 32 hexadecimal digits")?;
         let actor = Actor::parse(&file.name).ok_or("name is neither administrator/NAME nor agent/NAME")?;

@@ -5,6 +5,7 @@
 mod agent;
 mod args;
 mod assignment;
+pub mod checkpoint;
 pub mod connect;
 pub mod context;
 pub mod failure;

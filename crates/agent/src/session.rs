@@ -7,7 +7,7 @@ use std::time::Duration;
 use certwright_core::spec::Labels;
 use certwright_proto::MESSAGE_OCTETS_MAX;
 use certwright_proto::agent::v1::agent_service_client::AgentServiceClient;
-use certwright_proto::agent::v1::{AgentMessage, Hello, ServerMessage, agent_message, server_message};
+use certwright_proto::agent::v1::{AgentMessage, CheckpointMark, Hello, ServerMessage, agent_message, server_message};
 use certwright_seams::Seams;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,11 +19,14 @@ pub const IN_FLIGHT_MAX: usize = 256;
 /// Messages between the stream and the agent in either direction: the rest waits in HTTP/2's windows.
 const QUEUE_MAX: usize = 32;
 /// First bound of the wait before another attempt.
-const BACKOFF_BASE: Duration = Duration::from_millis(100);
+pub const BACKOFF_BASE: Duration = Duration::from_millis(100);
 /// Largest bound of that wait.
-const BACKOFF_CAP: Duration = Duration::from_secs(15);
+pub const BACKOFF_CAP: Duration = Duration::from_secs(15);
 /// A session that lived this long ends without a penalty.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a refused server has to read that it is.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the session tells the agent.
 #[derive(Debug)]
@@ -48,6 +51,10 @@ pub struct Greeting {
     /// The last bookmark worked off; `None` for the complete scope. Set to `None`, it ends the session that is open:
     /// the next one begins anew.
     pub resume: watch::Receiver<Option<String>>,
+    /// The newest checkpoint of the servers' log that the agent has.
+    pub checkpoint: watch::Receiver<Option<CheckpointMark>>,
+    /// A change ends the session that is open: nothing is taken from that server, or it is greeted anew.
+    pub refusals: watch::Receiver<u64>,
 }
 
 impl Greeting {
@@ -57,18 +64,30 @@ impl Greeting {
             version: env!("CARGO_PKG_VERSION").to_string(),
             labels: self.labels.clone(),
             resume: value.map(|value| certwright_proto::v1::Token { value }),
+            checkpoint: *self.checkpoint.borrow(),
         };
+        self.refusals.mark_unchanged();
         AgentMessage { kind: Some(agent_message::Kind::Hello(hello)), traceparent: String::new() }
     }
 
-    /// Until the agent wants to be told everything again.
-    async fn revoked(&mut self) {
-        while self.resume.changed().await.is_ok() {
-            if self.resume.borrow_and_update().is_none() {
-                return;
+    /// Until the agent wants another session; answers why.
+    async fn revoked(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = self.refusals.changed() => {
+                    // What it is told of that is on its way.
+                    tokio::time::sleep(REFUSAL_PAUSE).await;
+                    return "what that server says of its log is refused, or is to be shown anew";
+                }
+                Ok(()) = self.resume.changed() => {
+                    if self.resume.borrow_and_update().is_none() {
+                        return "what could not be stored is asked for again";
+                    }
+                }
+                else => return std::future::pending().await,
             }
         }
-        std::future::pending().await
     }
 }
 
@@ -155,7 +174,7 @@ async fn once(
     }
     let ended = tokio::select! {
         biased;
-        () = greeting.revoked() => Ended::Lost("what could not be stored is asked for again".to_string()),
+        why = greeting.revoked() => Ended::Lost(why.to_string()),
         ended = read(stream, &server, events, &mut identity) => ended,
     };
     if events.send(SessionEvent::Down).await.is_err() {

@@ -6,6 +6,7 @@
 //! STATE/lock                              held while an agent runs
 //! STATE/resume.json                       where to go on, and the sum of the assignments it belongs to
 //! STATE/trust-bundle                      the roots that servers announced
+//! STATE/checkpoint                        the newest checkpoint of the servers' log, with its signature and key
 //! STATE/identity.key                      private key of the agent's next identity, PKCS#8 DER, 0600
 //! STATE/instances/ID/assignment           the newest assignment, as it came
 //! STATE/instances/ID/facts.json           what each target holds
@@ -19,8 +20,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use certwright_core::ids::InstanceId;
-use certwright_proto::agent::v1::{Assignment, TrustBundle};
+use certwright_core::ids::{ClusterId, InstanceId};
+use certwright_proto::agent::v1::{Assignment, Checkpoint, TrustBundle};
 use certwright_seams::Disk;
 use certwright_seams::disk::{File, Open};
 use prost::Message;
@@ -29,6 +30,7 @@ use zeroize::Zeroizing;
 
 pub use facts::{Facts, TargetFacts};
 
+use crate::checkpoint::{CHECKPOINT_OCTETS_MAX, Kept};
 use crate::trust::TRUST_OCTETS_MAX;
 
 /// Octets of an assignment: a chain of a few certificates and a specification with a hundred names.
@@ -216,6 +218,26 @@ impl Store {
         };
         let bundle = octets.and_then(|octets| TrustBundle::decode(octets.as_slice()).map_err(io::Error::other));
         bundle.map(Some).map_err(|error| StoreError::Io { path, error })
+    }
+
+    /// Makes a checkpoint of the servers' log durable. Only then is it kept.
+    pub fn save_checkpoint(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+        self.disk.write_atomic(&self.root.join("checkpoint"), &checkpoint.encode_to_vec(), 0o600)
+    }
+
+    /// The checkpoint kept last; `None` before the first one. One that cannot be read is an error: taking it for absent
+    /// would believe whoever speaks next.
+    pub fn load_checkpoint(&self, cluster_id: ClusterId) -> Result<Option<Kept>, StoreError> {
+        let path = self.root.join("checkpoint");
+        let octets = match self.disk.read(&path, CHECKPOINT_OCTETS_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            octets => octets,
+        };
+        let checkpoint = octets.and_then(|octets| {
+            let checkpoint = Checkpoint::decode(octets.as_slice()).map_err(io::Error::other)?;
+            Kept::verified(&checkpoint, cluster_id).map_err(io::Error::other)
+        });
+        checkpoint.map(Some).map_err(|error| StoreError::Io { path, error })
     }
 
     /// Where to go on, when nothing of what the token stands for can have been lost.

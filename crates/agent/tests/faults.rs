@@ -8,6 +8,8 @@
     reason = "tests look at the machine from outside"
 )]
 
+#[path = "faults/checkpoints.rs"]
+mod checkpoints;
 #[path = "faults/delivery.rs"]
 mod delivery;
 #[path = "faults/disk.rs"]

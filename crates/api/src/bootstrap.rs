@@ -9,7 +9,7 @@ use certwright_core::event::NodeRecord;
 use certwright_core::ids::{ClusterId, NodeName};
 use certwright_core::x509::Names;
 use certwright_core::{Reason, Rejection};
-use certwright_custody::LeafKey;
+use certwright_custody::{LeafKey, NodeSeal};
 use certwright_issuance::order::{Bootstrap, BootstrapAnswer, IdentityAnswer};
 use certwright_proto::identity;
 use certwright_raft::Member;
@@ -54,16 +54,30 @@ pub async fn bootstrap(
     let mut record = match data.record()? {
         Some(record) if record.phase == Phase::Member => return Ok(record),
         Some(record) if record.phase == Phase::Bootstrapping => record,
+        Some(record) if record.phase == Phase::Restoring => return Err(data.unfinished()),
         Some(_) => return Err(crate::data_dir::foreign("the data directory", "it is joining a cluster")),
         None => begin(config, &data, &seams)?,
     };
-    let answer = found(config, &data, &record, &seams).await?;
+    settle(config, &data, &mut record, &seams, keep).await?;
+    Ok(record)
+}
+
+/// Founds what is not founded yet, keeps the certificates and the administrator's context, and makes the directory a
+/// member's.
+pub(crate) async fn settle(
+    config: &NodeConfig,
+    data: &DataDir,
+    record: &mut Record,
+    seams: &Seams,
+    keep: impl FnOnce(&Administrator) -> Result<(), Rejection>,
+) -> Result<(), Rejection> {
+    let answer = found(config, data, record, seams).await?;
     let chain = chain_der(&answer.node);
     data.write_certificates(pem(&chain).as_bytes())?;
     let administrator = Administrator {
         cluster_id: record.cluster()?,
         name: format!("administrator/{ADMINISTRATOR}"),
-        server: addresses(config, &record)?.api,
+        server: addresses(config, record)?.api,
         ca_pem: pem(&chain[chain.len() - 1..]),
         certificate_pem: pem(&chain_der(&answer.administrator)[..1]),
         key: data.administrator_key()?,
@@ -71,9 +85,8 @@ pub async fn bootstrap(
     keep(&administrator)?;
     record.phase = Phase::Member;
     record.log_created = true;
-    data.write_record(&record)?;
-    data.forget_administrator_key()?;
-    Ok(record)
+    data.write_record(record)?;
+    data.forget_administrator_key()
 }
 
 /// Draws the cluster's id and writes down that it is being created.
@@ -107,17 +120,8 @@ async fn found(
     let registry = prometheus::Registry::new();
     let rooms = Rooms::open(config, record, data, provisional(record, &key)?, &registry, seams).await?;
     let founded = async {
-        let addresses = addresses(config, record)?;
-        let node = NodeRecord {
-            id: record.node_id,
-            name: record.node_name()?,
-            raft_address: addresses.raft.clone(),
-            api_address: addresses.api,
-            http_address: addresses.http,
-            spki_hash: key.spki_hash(),
-            hpke_public: rooms.seal.public().to_vec(),
-        };
-        let me = Member { node_id: node.id, address: addresses.raft, spki_hash: node.spki_hash };
+        let node = node_record(config, record, &key, &rooms.seal)?;
+        let me = Member { node_id: node.id, address: node.raft_address.clone(), spki_hash: node.spki_hash };
         rooms.log.initialize(me).await.map_err(|error| internal("consensus did not start", &error))?;
         let mut leadership = rooms.log.leadership();
         tokio::time::timeout(LEADERSHIP_TIMEOUT, leadership.wait_for(|it| it.ready))
@@ -131,11 +135,35 @@ async fn found(
             node_spki: key.public_key().spki_der().to_vec(),
             administrator_csr: request(&data.administrator_key()?)?,
         };
-        rooms.control.bootstrap(order).await
+        let answer = rooms.control.bootstrap(order).await?;
+        if record.epoch > 1 {
+            // Agents that have seen the epoch before want to see a checkpoint of this one.
+            rooms.control.checkpoint().await?;
+        }
+        Ok(answer)
     }
     .await;
     rooms.log.shutdown().await;
     founded
+}
+
+/// The server as the cluster will know it.
+pub(crate) fn node_record(
+    config: &NodeConfig,
+    record: &Record,
+    key: &LeafKey,
+    seal: &NodeSeal,
+) -> Result<NodeRecord, Rejection> {
+    let addresses = addresses(config, record)?;
+    Ok(NodeRecord {
+        id: record.node_id,
+        name: record.node_name()?,
+        raft_address: addresses.raft,
+        api_address: addresses.api,
+        http_address: addresses.http,
+        spki_hash: key.spki_hash(),
+        hpke_public: seal.public().to_vec(),
+    })
 }
 
 /// Before the system authority exists the log runs alone under a certificate of its own.

@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 use crate::limits::DATA_FILE_OCTETS_MAX;
 
 const RECORD: &str = "node.json";
-const LOG: &str = "log";
+pub(crate) const LOG: &str = "log";
+pub(crate) const BACKFILL: &str = "backfill";
 const LOCK: &str = "lock";
 const KEY: &str = "node.key";
 const CERTIFICATE: &str = "node.crt";
@@ -31,6 +32,8 @@ pub enum Phase {
     Bootstrapping,
     /// It asked to join and may or may not have been answered.
     Joining,
+    /// A backup is being restored into it.
+    Restoring,
     /// It is a member.
     Member,
 }
@@ -113,6 +116,28 @@ impl DataDir {
             _ => file_failed("lock", path, error),
         })?;
         Ok(Self { path: path.to_path_buf(), disk, _lock: lock })
+    }
+
+    /// The same for a directory that must hold nothing at all; one in which a restore was cut short says so.
+    pub fn create(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Rejection> {
+        let names = match disk.exists(path) {
+            Ok(true) => disk.list(path).map_err(|error| file_failed("open", path, error))?,
+            _ => Vec::new(),
+        };
+        let data = Self::open(path, disk)?;
+        if data.record()?.is_some_and(|record| record.phase == Phase::Restoring) {
+            return Err(data.unfinished());
+        }
+        match names.is_empty() {
+            true => Ok(data),
+            false => Err(foreign(&path.display().to_string(), "it is not empty")),
+        }
+    }
+
+    /// What is said of a directory in which a restore was cut short.
+    pub(crate) fn unfinished(&self) -> Rejection {
+        let message = format!("a restore into {} began and did not end", self.path.display());
+        Rejection::new(Reason::RestoreUnfinished, message)
     }
 
     /// Where it is.

@@ -3,13 +3,14 @@
 //! It refuses state of its own: everything that must survive is in the log.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use certwright_core::ids::{AgentName, ClusterId, NodeId, NodeName};
 use certwright_core::log::Position;
 use certwright_core::mutant::{self, Mutant};
 use certwright_core::{Reason, Rejection, State};
-use certwright_custody::NodeSeal;
+use certwright_issuance::Itself;
 use certwright_issuance::control::Control;
 use certwright_proto::{token, v1};
 use certwright_raft::{Log, ReadError, View};
@@ -19,17 +20,18 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::forward::Forwarder;
-use crate::limits::{ADMISSIONS_MAX, BEHIND_WAIT, Bounds};
+use crate::limits::{ADMISSIONS_MAX, BEHIND_WAIT, Bounds, SILENCE_MAX};
 use crate::metrics::Metrics;
 use crate::node::Rooms;
 use crate::refuse;
 use crate::rounds::Rounds;
+use crate::session::{Chains, RefusedLogs};
 
 /// What all doors share.
 pub(crate) struct Doors {
     pub(crate) log: Log<State>,
     pub(crate) control: Control,
-    pub(crate) seal: Arc<NodeSeal>,
+    pub(crate) itself: Itself,
     pub(crate) seams: Seams,
     pub(crate) cluster: ClusterId,
     pub(crate) epoch: u64,
@@ -42,8 +44,16 @@ pub(crate) struct Doors {
     pub(crate) draining: CancellationToken,
     /// How far the log is, as the leader says: asked once for all who wait here.
     pub(crate) read_indexes: Rounds<Result<v1::Token, Status>>,
+    /// What became of this server's own schedule of backups.
+    pub(crate) backup: Arc<crate::backup::schedule::Record>,
+    /// Backups being written.
+    pub(crate) backups: Arc<Semaphore>,
     /// Admissions of agents that are not known here.
     pub(crate) admissions: Semaphore,
+    /// How the log stood where agents' checkpoints end.
+    pub(crate) chains: Chains,
+    /// What agents said of servers' logs.
+    pub(crate) refused_logs: RefusedLogs,
     /// Agents with a session here and how many they have.
     sessions: Mutex<BTreeMap<AgentName, usize>>,
 }
@@ -54,14 +64,30 @@ pub(crate) struct Who {
     pub(crate) epoch: u64,
     pub(crate) node_id: NodeId,
     pub(crate) name: NodeName,
+    /// Where its data lies.
+    pub(crate) data: PathBuf,
 }
 
 impl Doors {
     pub(crate) fn new(rooms: Rooms, seams: Seams, who: Who, metrics: Metrics, bounds: Bounds) -> Self {
+        let (sessions, refused_logs) = (metrics.sessions.clone(), RefusedLogs::default());
+        let refused = refused_logs.clone();
+        let backup = Arc::<crate::backup::schedule::Record>::default();
+        let scheduled = backup.clone();
+        let itself = Itself {
+            log: rooms.log.clone(),
+            seal: rooms.seal,
+            name: who.name.clone(),
+            seams: seams.clone(),
+            data: who.data,
+            sessions: Arc::new(move || u64::try_from(sessions.get()).unwrap_or_default()),
+            refused_logs: Arc::new(move || refused.told()),
+            backups: Arc::new(move || scheduled.get()),
+        };
         Self {
             log: rooms.log,
             control: rooms.control,
-            seal: rooms.seal,
+            itself,
             seams,
             cluster: who.cluster,
             epoch: who.epoch,
@@ -72,7 +98,11 @@ impl Doors {
             bounds,
             draining: CancellationToken::new(),
             read_indexes: Rounds::default(),
+            backup,
+            backups: Arc::new(Semaphore::new(1)),
             admissions: Semaphore::new(ADMISSIONS_MAX),
+            chains: Chains::default(),
+            refused_logs,
             sessions: Mutex::default(),
         }
     }
@@ -114,7 +144,7 @@ impl Doors {
         let leadership = *self.log.leadership().borrow();
         match leadership {
             it if it.is_self && !it.ready => Err("taking over leadership"),
-            it if it.leader.is_none() => Err("no leader"),
+            it if it.leader.is_none() || self.in_touch().is_err() => Err("no leader"),
             _ => Ok(()),
         }
     }
@@ -125,6 +155,16 @@ impl Doors {
             true => Err(Rejection::new(Reason::NotReady, "this server is stopping")),
             false => Ok(()),
         }
+    }
+
+    /// Refuses whoever wants to wait here for news while this server itself hears none: cut off, or removed without knowing.
+    pub(crate) fn in_touch(&self) -> Result<(), Rejection> {
+        let silence = self.log.silence();
+        if silence <= SILENCE_MAX {
+            return Ok(());
+        }
+        let message = format!("this server has heard of no leader for {} s: go to another one", silence.as_secs());
+        Err(Rejection::new(Reason::NoLeader, message))
     }
 
     /// Notes an agent's session until the guard is dropped; `OVERLOADED` when there are too many.
@@ -171,7 +211,7 @@ pub(crate) fn read_failed(error: ReadError) -> Rejection {
         ReadError::Behind { .. } => Reason::Behind,
         ReadError::TooOld { .. } => Reason::TokenTooOld,
         ReadError::Storage(_) => Reason::StorageFailed,
-        ReadError::Stopped => Reason::NotReady,
+        ReadError::Gap | ReadError::Stopped => Reason::NotReady,
     };
     Rejection::new(reason, error.to_string())
 }

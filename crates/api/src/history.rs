@@ -2,31 +2,45 @@
 //!
 //! It refuses to block: entries may have to be read from disk, which a worker does.
 
-use std::sync::Arc;
-
 use certwright_core::Rejection;
 use certwright_core::event::{Event, Issued};
-use certwright_core::log::Position;
-use certwright_raft::AppliedEntry;
+use certwright_core::log::{Position, Transaction};
+use certwright_core::time::Timestamp;
+use certwright_raft::Effective;
 use certwright_seams::exec::compute;
 
 use crate::doors::{Doors, read_failed};
 
-/// The entry at an index; `None` when it holds no transaction of ours.
-pub(crate) async fn entry(doors: &Doors, index: u64) -> Result<Option<Arc<AppliedEntry<Event>>>, Rejection> {
+/// Entries of consensus itself that follow one another, at most: elections without a single command.
+const UNSTAMPED_MAX: u64 = 1000;
+
+/// The transaction at a position; `None` when none took effect there, or it is no longer kept.
+pub(crate) async fn transaction(doors: &Doors, position: Position) -> Result<Option<Effective<Event>>, Rejection> {
     let log = doors.log.clone();
-    compute(&*doors.seams.exec, "read", move || log.entry(index)).await.map_err(read_failed)
+    compute(&*doors.seams.exec, "read", move || log.transaction(position)).await.map_err(read_failed)
 }
 
-/// The certificate issued by the transaction at a position that fits.
-pub(crate) fn issued(
-    entry: &AppliedEntry<Event>,
-    position: Position,
-    fits: impl Fn(&Issued) -> bool,
-) -> Option<&Issued> {
-    let (_, transaction) = entry.effective().find(|(at, _)| *at == position)?;
-    transaction.appends.iter().flat_map(|append| &append.events).find_map(|event| match event {
-        Event::CertificateIssued(issued) if fits(issued) => Some(&**issued),
+/// Log time at an index: that of the entry, or, entries of consensus having none, of the nearest one before that has; the
+/// epoch when there is none near.
+pub(crate) async fn stamp(doors: &Doors, index: u64) -> Result<Timestamp, Rejection> {
+    let log = doors.log.clone();
+    let looking = move || {
+        for index in (index.saturating_sub(UNSTAMPED_MAX)..=index).rev() {
+            match log.entry(index)?.map(|entry| entry.at) {
+                Some(at) if at > Timestamp::EPOCH => return Ok(at),
+                _ => {}
+            }
+        }
+        Ok(Timestamp::EPOCH)
+    };
+    compute(&*doors.seams.exec, "read", looking).await.map_err(read_failed)
+}
+
+/// The certificate issued by a transaction that fits.
+pub(crate) fn issued(transaction: Transaction<Event>, fits: impl Fn(&Issued) -> bool) -> Option<Issued> {
+    let events = transaction.appends.into_iter().flat_map(|append| append.events);
+    events.into_iter().find_map(|event| match event {
+        Event::CertificateIssued(issued) if fits(&issued) => Some(*issued),
         _ => None,
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! It refuses servers that the token does not vouch for; killed at any step it is taken up again with the same key.
 
-use certwright_core::{Reason, Rejection};
+use certwright_core::{Format, Reason, Rejection};
 use certwright_proto::join_token::{self, JoinRole, JoinToken};
 use certwright_proto::status;
 use certwright_proto::v1::join_client::JoinClient;
@@ -35,6 +35,7 @@ pub async fn join(config: &NodeConfig, seams: Seams, server: &str, token: &str) 
         }
         Some(record) if record.phase == Phase::Member => return Ok(record),
         Some(record) if record.phase == Phase::Joining => record,
+        Some(record) if record.phase == Phase::Restoring => return Err(data.unfinished()),
         Some(_) => return Err(foreign("the data directory", "it is founding a cluster of its own")),
         None => {
             let record = fresh_record(config, token.cluster_id, 0, 0, Phase::Joining)?;
@@ -71,6 +72,7 @@ async fn ask(
         csr: request(&data.node_key()?)?.into(),
         hpke_public: open_seal(data, seams)?.public().to_vec().into(),
         cluster_id: token.cluster_id.to_string(),
+        format: Format::NEWEST.0,
     };
     let mut attempt = 0;
     loop {

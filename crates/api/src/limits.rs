@@ -79,8 +79,12 @@ pub const SESSIONS_MAX: usize = 10_000;
 pub const ADMISSIONS_MAX: usize = 64;
 /// An agent says hello at once after connecting.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause between two looks of one session at its scope, so that a busy log does not wake every session per entry.
-pub const SCOPE_PAUSE: Duration = Duration::from_millis(5);
+/// Pause between two looks of one session at its scope, so that a busy log does not wake every session per entry: a thousand
+/// sessions look forty thousand times a second at most. What comes alone waits for nothing.
+pub const SCOPE_PAUSE: Duration = Duration::from_millis(25);
+/// How long a server that hears of no leader keeps agents and watchers, which would wait there for news that never comes:
+/// several elections.
+pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How often the server pings an idle connection.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long it waits for the answer.
@@ -89,10 +93,28 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bookmarks of a quiet watch.
 pub const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two checkpoints that one session is told: an agent makes each of them durable.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+/// Servers of which is remembered that agents refused their log.
+pub const REFUSED_LOGS_MAX: usize = 16;
+/// How long a greeting waits for its turn to have the log read.
+pub const RECALL_WAIT: Duration = Duration::from_secs(2);
+/// Values of the log's chain that are kept for agents whose checkpoints end there.
+pub const RECALLED_CHAINS_MAX: usize = 16;
+/// Octets of what an agent says about a server that it refuses, in the log.
+pub const REFUSAL_OCTETS_MAX: usize = 512;
 /// How long a joiner waits for each answer.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Octets of node.json and of PEM files in the data directory.
 pub const DATA_FILE_OCTETS_MAX: u64 = 1024 * 1024;
+
+/// How long after the end of a log that is restored this machine's clock may say it is, unless the operator says so, too:
+/// backups are kept for weeks.
+pub const CLOCK_AFTER_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+/// The same for before it: what machines that are kept in time differ by, and more.
+pub const CLOCK_BEFORE_MAX: Duration = Duration::from_secs(60);
+/// Attempts to have the leader look at a certificate that an agent holds, before the agent has to show it again.
+pub const HELD_ATTEMPTS_MAX: u32 = 10;
 
 /// Bounds of a server that may be given lower ones than the usual, where there is less to serve or to serve with.
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use certwright_core::State;
 use certwright_core::ids::{Actor, ClusterId, NodeId};
+use certwright_core::mutant::{self, Mutant};
 use certwright_raft::Log;
 use certwright_seams::BoxFuture;
 use certwright_seams::net::{BoxStream, Cut, Gate, Listener, Place, Places};
@@ -37,6 +38,8 @@ pub(crate) struct Caller {
     pub(crate) actor: Actor,
     /// SHA-256 of the SubjectPublicKeyInfo it proved to hold; `None` for strangers.
     pub(crate) spki_hash: Option<[u8; 32]>,
+    /// An agent's certificate, DER.
+    pub(crate) certificate: Option<Arc<[u8]>>,
 }
 
 /// A verified TLS connection.
@@ -122,7 +125,11 @@ pub(crate) fn accept(
         Pool::new("known callers", Places::new(doors.bounds.connections, doors.bounds.connections));
     let (strangers, from_strangers) = Pool::new("strangers", Places::new(STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX));
     let refused = doors.metrics.handshakes_refused.clone();
-    let gate = Gate::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, move || refused.inc());
+    let (all, share) = match mutant::is(Mutant::HandshakesUnbounded) {
+        true => (usize::from(u16::MAX), usize::from(u16::MAX)),
+        false => (HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX),
+    };
+    let gate = Gate::new(all, share, move || refused.inc());
     let (cluster, log) = (doors.cluster, doors.log.clone());
     let door = Door { acceptor: config.into(), cluster, log, known, strangers };
     tokio::spawn(accept_loop(listener, gate, Arc::new(door), shutdown));
@@ -173,7 +180,9 @@ impl Door {
             Some(leaf) => Some(tls::spki_hash(leaf)?),
             None => None,
         };
-        Some(Caller { actor, spki_hash })
+        let is_agent = matches!(actor, Actor::Agent(_));
+        let certificate = certificates.and_then(<[_]>::first).filter(|_| is_agent).map(|leaf| leaf.as_ref().into());
+        Some(Caller { actor, spki_hash, certificate })
     }
 }
 

@@ -10,20 +10,23 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use certwright_core::ids::{ClusterId, NodeName};
 use certwright_core::{Reason, Rejection, State};
 use certwright_custody::{NodeSeal, SealedCustody};
-use certwright_issuance::control::{Control, ControlOptions};
+use certwright_issuance::control::{Control, ControlOptions, RENEWALS_PERCENT};
 use certwright_issuance::projector::Projection;
 use certwright_proto::storage::DomainCodec;
 use certwright_raft::{Log, LogOptions, Member, OpenError, ProjectionError, ProjectionStore, SledStore};
 use certwright_seams::Seams;
 use certwright_seams::net::Listener;
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::schedule::{self, Schedule};
 use crate::data_dir::{DataDir, Phase, Record};
 use crate::doors::{Doors, Who};
 use crate::limits::{Bounds, DRAIN_TIMEOUT};
@@ -63,7 +66,16 @@ pub struct Timers {
 
 impl Default for Timers {
     fn default() -> Self {
-        Self { election_millis: (500, 1000), heartbeat_millis: 100 }
+        Self::for_round_trips(Duration::from_millis(100))
+    }
+}
+
+impl Timers {
+    /// Timers for servers whose slowest round trip takes no longer than that: an answer to a heartbeat comes before the next
+    /// one, and a leader is missed after five round trips at the earliest.
+    pub fn for_round_trips(longest: Duration) -> Self {
+        let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX).clamp(10, 60_000);
+        Self { election_millis: (5 * millis, 10 * millis), heartbeat_millis: millis + millis / 2 }
     }
 }
 
@@ -89,6 +101,10 @@ pub struct NodeConfig {
     pub snapshot_octets: Option<u64>,
     /// Where the projection is kept: sled, which knows no disk but the machine's, or memory in simulation.
     pub projection: OpenProjection,
+    /// Of the estate's instances, how many per cent may be renewed in an hour while renewals are held back.
+    pub renewals_percent: u8,
+    /// Backups that it makes by itself.
+    pub backups: Option<Schedule>,
     /// What may be under way or open at once.
     pub bounds: Bounds,
     /// Panic where a replica refuses a transaction; for tests.
@@ -107,6 +123,8 @@ impl NodeConfig {
             segment_octets: None,
             snapshot_octets: None,
             projection: |path| Ok(Box::new(SledStore::open(path)?)),
+            renewals_percent: RENEWALS_PERCENT,
+            backups: None,
             bounds: Bounds::default(),
             strict: false,
         }
@@ -143,10 +161,7 @@ impl Node {
         let mut record = member_record(&data)?;
         data.check_log(&record)?;
         let cluster = record.cluster()?;
-        let chain = data.certificates()?.ok_or_else(|| not_initialized(&data))?;
-        let chain = tls::certificates(&chain)?;
-        let system_authority = chain.last().cloned().ok_or_else(|| not_initialized(&data))?;
-        let certified = tls::certified_key(chain, &data.node_key()?)?;
+        let (certified, system_authority) = certified(&data)?;
         let listeners = Listeners::bind(&config.listen, &record, &seams).await?;
         let addresses = listeners.addresses()?;
 
@@ -154,13 +169,22 @@ impl Node {
         let rooms = Rooms::open(&config, &record, &data, certified.clone(), &registry, &seams).await?;
         data.remember_log(&mut record)?;
         rooms.log.trust(known_peers(&data)?);
-        let who = Who { cluster, epoch: record.epoch, node_id: record.node_id, name: record.node_name()? };
+        let who = Who {
+            cluster,
+            epoch: record.epoch,
+            node_id: record.node_id,
+            name: record.node_name()?,
+            data: config.data.clone(),
+        };
         let metrics = Metrics::register(&registry);
         let doors = Arc::new(Doors::new(rooms, seams.clone(), who, metrics, config.bounds));
         let identity = ServerIdentity::new(certified);
         let shutdown = CancellationToken::new();
         let tls = tls::server_config(identity.clone(), system_authority, seams.clock.clone())?;
         let tasks = ports::serve(&doors, listeners, tls, &shutdown);
+        if let Some(schedule) = config.backups.clone() {
+            tokio::spawn(schedule::run(doors.clone(), schedule, doors.draining.clone()));
+        }
         tracing::info!(node = record.node_id, name = %record.name, api = %addresses.api, "serving");
         Ok(Self { doors, record, addresses, identity, shutdown, tasks, _data: data })
     }
@@ -203,6 +227,8 @@ impl Node {
     pub async fn stop(mut self) {
         tracing::info!("stopping");
         self.doors.draining.cancel();
+        // Before the ports close: whoever leads is asked through them, and nobody has to wait out an election.
+        self.doors.control.hand_over().await;
         let drained = async { while self.tasks.join_next().await.is_some() {} };
         self.shutdown.cancel();
         if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
@@ -210,6 +236,38 @@ impl Node {
         }
         self.doors.log.shutdown().await;
         self.tasks.shutdown().await;
+    }
+}
+
+/// The log of a server that does not run, opened without its doors and the leader's rooms: for measurements.
+pub struct BareLog {
+    /// The log; its entries are decided by whoever holds it.
+    pub log: Log<State>,
+    registry: prometheus::Registry,
+    // Last: the lock on the directory outlives everything that writes into it.
+    _data: DataDir,
+}
+
+impl BareLog {
+    /// Opens the log of the server that lives in a data directory.
+    pub async fn open(config: &NodeConfig, seams: &Seams) -> Result<Self, Rejection> {
+        let data = DataDir::open(&config.data, seams.disk.clone())?;
+        let record = member_record(&data)?;
+        data.check_log(&record)?;
+        let (identity, _) = certified(&data)?;
+        let registry = prometheus::Registry::new();
+        let (log, _) = open_log(config, &record, &data, identity, &registry, seams).await?;
+        Ok(Self { log, registry, _data: data })
+    }
+
+    /// How often a histogram without labels was told something, and the sum of that; the value of a counter twice.
+    pub fn metric(&self, name: &str) -> (f64, f64) {
+        let families = self.registry.gather();
+        let metrics = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+        metrics.fold((0.0, 0.0), |(count, sum), metric| {
+            let (counter, histogram) = (metric.get_counter().get_value(), metric.get_histogram());
+            (count + counter + histogram.get_sample_count() as f64, sum + counter + histogram.get_sample_sum())
+        })
     }
 }
 
@@ -230,22 +288,10 @@ impl Rooms {
         seams: &Seams,
     ) -> Result<Self, Rejection> {
         let seal = Arc::new(open_seal(data, seams)?);
-        let ClusterId(cluster_id) = record.cluster()?;
-        let mut options = LogOptions::new(data.path().to_path_buf(), cluster_id, record.node_id, record.epoch);
-        options.election_millis = config.timers.election_millis;
-        options.heartbeat_millis = config.timers.heartbeat_millis;
-        options.segment_octets = config.segment_octets.unwrap_or(options.segment_octets);
-        options.snapshot_every_octets = config.snapshot_octets.unwrap_or(options.snapshot_every_octets);
-        options.strict = config.strict;
-        options.registry = registry.clone();
-        let projection = (config.projection)(&data.path().join("projection"))
-            .map_err(|error| Rejection::new(Reason::StorageFailed, format!("cannot open the projection: {error}")))?;
-        let looked_up = Arc::new(Projection::new(registry));
-        let log = Log::open(options, seams.clone(), Arc::new(DomainCodec), looked_up.clone(), projection, identity)
-            .await
-            .map_err(open_failed)?;
+        let (log, looked_up) = open_log(config, record, data, identity, registry, seams).await?;
         let custody = Arc::new(SealedCustody::new(seams.entropy.clone(), seams.exec.clone()));
         let options = ControlOptions {
+            renewals_percent: config.renewals_percent,
             registry: registry.clone(),
             projection: Some(looked_up),
             adopt: crate::trace::adopt,
@@ -254,6 +300,39 @@ impl Rooms {
         let control = Control::start(log.clone(), custody, seal.clone(), seams.clone(), options);
         Ok(Self { log, control, seal })
     }
+}
+
+async fn open_log(
+    config: &NodeConfig,
+    record: &Record,
+    data: &DataDir,
+    identity: Arc<CertifiedKey>,
+    registry: &prometheus::Registry,
+    seams: &Seams,
+) -> Result<(Log<State>, Arc<Projection>), Rejection> {
+    let ClusterId(cluster_id) = record.cluster()?;
+    let mut options = LogOptions::new(data.path().to_path_buf(), cluster_id, record.node_id, record.epoch);
+    options.election_millis = config.timers.election_millis;
+    options.heartbeat_millis = config.timers.heartbeat_millis;
+    options.segment_octets = config.segment_octets.unwrap_or(options.segment_octets);
+    options.snapshot_every_octets = config.snapshot_octets.unwrap_or(options.snapshot_every_octets);
+    options.strict = config.strict;
+    options.registry = registry.clone();
+    let projection = (config.projection)(&data.path().join("projection"))
+        .map_err(|error| Rejection::new(Reason::StorageFailed, format!("cannot open the projection: {error}")))?;
+    let looked_up = Arc::new(Projection::new(registry));
+    let log = Log::open(options, seams.clone(), Arc::new(DomainCodec), looked_up.clone(), projection, identity)
+        .await
+        .map_err(open_failed)?;
+    Ok((log, looked_up))
+}
+
+/// The server's certificate with its key, and the authority that issued it.
+fn certified(data: &DataDir) -> Result<(Arc<CertifiedKey>, CertificateDer<'static>), Rejection> {
+    let chain = data.certificates()?.ok_or_else(|| not_initialized(data))?;
+    let chain = tls::certificates(&chain)?;
+    let system_authority = chain.last().cloned().ok_or_else(|| not_initialized(data))?;
+    Ok((tls::certified_key(chain, &data.node_key()?)?, system_authority))
 }
 
 pub(crate) fn open_seal(data: &DataDir, seams: &Seams) -> Result<NodeSeal, Rejection> {
@@ -300,6 +379,7 @@ async fn bind(seams: &Seams, address: SocketAddr) -> Result<Box<dyn Listener>, R
 fn member_record(data: &DataDir) -> Result<Record, Rejection> {
     match data.record()? {
         Some(record) if record.phase == Phase::Member => Ok(record),
+        Some(record) if record.phase == Phase::Restoring => Err(data.unfinished()),
         _ => Err(not_initialized(data)),
     }
 }

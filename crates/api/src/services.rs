@@ -68,14 +68,24 @@ impl Api {
     async fn read<T, R>(
         &self,
         request: &Request<T>,
-        (method, resource): (&'static str, Resource),
+        method: (&'static str, Resource),
         min_token: Option<&v1::Token>,
         read: impl FnOnce(&View<'_, State>) -> Result<R, Rejection>,
+    ) -> Result<Response<R>, Status> {
+        self.answer(request, method, self.doors.read(min_token, read)).await
+    }
+
+    /// Answers who may read that, and counts it.
+    async fn answer<T, R>(
+        &self,
+        request: &Request<T>,
+        (method, resource): (&'static str, Resource),
+        read: impl Future<Output = Result<R, Status>>,
     ) -> Result<Response<R>, Status> {
         let started = self.doors.seams.clock.monotonic();
         let answer = async {
             auth::allow(&auth::caller(request)?, Action::Read, &resource)?;
-            self.doors.read(min_token, read).await
+            read.await
         }
         .await;
         self.count(method, started, answer.as_ref().err());

@@ -4,6 +4,7 @@
 
 mod admission;
 mod assignment;
+mod checkpoint;
 mod scope;
 mod trust;
 mod upstream;
@@ -12,16 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::ids::{Actor, AgentName, Uid};
+use certwright_core::limits::REFUSAL_PATH_OCTETS_MAX;
 use certwright_core::log::Position;
 use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::{Action, Resource};
-use certwright_core::{Reason, Rejection};
+use certwright_core::{Reason, Rejection, rejection};
 use certwright_proto::agent::v1::agent_message::Kind as Up;
 use certwright_proto::agent::v1::server_message::Kind as Down;
 use certwright_proto::agent::v1::{AgentMessage, Draining, Heartbeat, Hello, ServerMessage, Welcome};
 use certwright_proto::status::from_status;
 use certwright_raft::ReadError;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -30,8 +33,10 @@ use crate::limits::{BEHIND_WAIT, BOOKMARK_INTERVAL, HELLO_TIMEOUT, OUTBOUND_QUEU
 use crate::listener::Caller;
 use crate::{auth, refuse, trace};
 
+pub(crate) use admission::ReadmitAgent;
 use admission::{admit, registered, removed};
-pub(crate) use upstream::{RenewAgentIdentity, Report, SubmitCsr};
+pub(crate) use checkpoint::{Chains, RefusedLogs};
+pub(crate) use upstream::{AdoptHeld, RenewAgentIdentity, Report, SubmitCsr};
 
 /// How long the agent has to read that this server is going away before the stream ends.
 const DRAINING_PAUSE: Duration = Duration::from_millis(100);
@@ -51,6 +56,9 @@ struct Session {
 /// The stream is over; nobody is left to be told.
 struct Over;
 
+/// From where an agent goes on, and which checkpoint it was told.
+type Greeted = (Option<Position>, checkpoint::Told);
+
 /// Opens a session: checks who it is, then serves it in a task of its own.
 pub(crate) async fn open(
     doors: &Arc<Doors>,
@@ -65,6 +73,7 @@ pub(crate) async fn open(
     auth::allow(&caller, Action::Session, &Resource::Agent(agent.clone()))?;
     doors.open().map_err(refuse::status)?;
     let uid = admit(doors, &agent, &caller, trace::of(request.metadata())).await?;
+    doors.in_touch().map_err(refuse::status)?;
     let connected = doors.connect(agent.clone()).map_err(refuse::status)?;
     let (out, outgoing) = mpsc::channel(OUTBOUND_QUEUE_MAX);
     let session = Session { doors: doors.clone(), agent, out, key: caller.spki_hash, uid };
@@ -77,12 +86,12 @@ impl Session {
         let session = Arc::new(self);
         tracing::debug!(agent = %session.agent, "session opened");
         match session.greet(&mut incoming).await {
-            Ok(after) => {
+            Ok((after, told)) => {
                 let upstream = upstream::serve(session.clone(), caller, incoming);
                 tokio::select! {
                     biased;
                     () = upstream => {}
-                    _ = session.feed(after) => {}
+                    _ = session.feed(after, told) => {}
                 }
             }
             Err(Some(rejection)) => {
@@ -93,8 +102,9 @@ impl Session {
         tracing::debug!(agent = %session.agent, "session ended");
     }
 
-    /// Hello and welcome; says from where the agent goes on, `None` for the complete scope.
-    async fn greet(&self, incoming: &mut Streaming<AgentMessage>) -> Result<Option<Position>, Option<Rejection>> {
+    /// Hello and welcome; says from where the agent goes on, `None` for the complete scope, and which checkpoint it was
+    /// told.
+    async fn greet(&self, incoming: &mut Streaming<AgentMessage>) -> Result<Greeted, Option<Rejection>> {
         let first = tokio::time::timeout(HELLO_TIMEOUT, incoming.message()).await;
         let hello = match first {
             Ok(Ok(Some(AgentMessage { kind: Some(Up::Hello(hello)), .. }))) => hello,
@@ -104,15 +114,29 @@ impl Session {
             Ok(Err(status)) => return Err(Some(from_status(&status).into())),
         };
         self.compare_labels(&hello);
+        if let Some(mark) = hello.checkpoint.as_ref().filter(|mark| mark.epoch < self.doors.epoch) {
+            let (agent, seen, now) = (&self.agent, mark.epoch, self.doors.epoch);
+            tracing::warn!(%agent, seen, now, "an agent of an epoch before this one comes back");
+            self.doors.metrics.agents_of_older_epochs.inc();
+        }
         let after = self.resume(&hello).await.map_err(Some)?;
+        let (checkpoint, applied_index) = self.newest_checkpoint();
+        let recalled = match &hello.checkpoint {
+            Some(mark) => Some(self.recall(mark).await),
+            None => None,
+        };
+        let told = self.told(checkpoint.as_ref());
         let welcome = Welcome {
             complete: after.is_none(),
             server: self.doors.name.to_string(),
             clock: Some(now(&self.doors)),
             servers: self.servers(),
+            checkpoint,
+            applied_index,
+            recalled,
         };
         self.send(Down::Welcome(welcome), String::new()).await.map_err(|Over| None)?;
-        Ok(after)
+        Ok((after, told))
     }
 
     /// Says so when the agent was started with a label that it does not carry: its targets would never come, and only an
@@ -121,6 +145,7 @@ impl Session {
         let carried = self.doors.log.read(|view| view.state.agents.get(&self.agent).map(|it| it.labels.clone()));
         let carried = carried.unwrap_or_default();
         if let Some((key, value)) = hello.labels.iter().find(|(key, value)| carried.get(*key) != Some(value)) {
+            let [key, value] = [key, value].map(|it| rejection::told(it.clone(), REFUSAL_PATH_OCTETS_MAX));
             tracing::warn!(agent = %self.agent, key, value, "the agent was started with a label that it does not carry");
         }
     }
@@ -139,26 +164,35 @@ impl Session {
     }
 
     /// Tells the agent what changes until the stream or this server ends.
-    async fn feed(&self, after: Option<Position>) -> Result<(), Over> {
+    async fn feed(&self, after: Option<Position>, mut checkpoint: checkpoint::Told) -> Result<(), Over> {
         let mut applied = self.doors.log.applied();
         let mut announced = self.announce(None).await?;
         let mut told = match after {
             Some(position) => position,
             None => self.tell_everything().await?,
         };
+        let mut bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
         loop {
             applied.borrow_and_update();
             self.still_registered().await?;
             announced = self.announce(announced).await?;
             told = self.tell_changes(told).await?;
+            checkpoint = self.tell_checkpoint(checkpoint).await?;
+            if Instant::now() >= bookmark_at {
+                if let Err(rejection) = self.doors.in_touch() {
+                    return Err(self.end(rejection).await);
+                }
+                self.bookmark(told, false).await?;
+                bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
+            }
+            sleep(SCOPE_PAUSE).await;
             tokio::select! {
                 biased;
                 () = self.doors.draining.cancelled() => return self.drain().await,
                 changed = applied.changed() => if changed.is_err() { return Err(Over) },
-                () = tokio::time::sleep(BOOKMARK_INTERVAL) => self.bookmark(told, false).await?,
+                () = sleep_until(bookmark_at) => {}
                 () = self.out.closed() => return Err(Over),
             }
-            tokio::time::sleep(SCOPE_PAUSE).await;
         }
     }
 
@@ -166,6 +200,7 @@ impl Session {
     async fn still_registered(&self) -> Result<(), Over> {
         match registered(&self.doors, &self.agent, self.key) {
             Ok(uid) if uid == self.uid => Ok(()),
+            _ if mutant::is(Mutant::RemovedAgentAccepted) => Ok(()),
             Ok(_) => Err(self.end(removed(&self.agent)).await),
             Err(rejection) => Err(self.end(rejection).await),
         }

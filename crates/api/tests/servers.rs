@@ -3,8 +3,16 @@
 //! It refuses shortcuts into a server, and sleeps as proof: it waits for conditions, each with a deadline.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests fail loudly")]
 
+#[path = "servers/checkpoints.rs"]
+mod checkpoints;
 #[path = "servers/followers.rs"]
 mod followers;
+#[path = "servers/format.rs"]
+mod format;
+#[path = "servers/full.rs"]
+mod full;
+#[path = "servers/life.rs"]
+mod life;
 #[path = "servers/limits.rs"]
 mod limits;
 #[path = "servers/one.rs"]

@@ -80,7 +80,9 @@ fn print(format: Format, applied: &Applied, dry_run: bool) -> Result<(), Failure
         Format::Name => output::line(&short(&applied.name)),
         Format::Json => output::line(&value(applied, dry_run)?.to_string()),
         Format::Yaml => output::line(&format!("---\n{}", output::yaml(&value(applied, dry_run)?)?.trim_end())),
-        Format::Table | Format::Wide => output::line(&format!("{} {}{dry}", short(&applied.name), applied.action)),
+        Format::Table | Format::Wide | Format::Junit => {
+            output::line(&format!("{} {}{dry}", short(&applied.name), applied.action))
+        }
     }
 }
 

@@ -2,12 +2,18 @@
 //!
 //! It refuses to read files or the environment beyond what clap does for it.
 
+mod operator;
+mod read;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub use operator::{BackupVerb, BenchVerb, NewServer, OperatorVerb, RaftVerb, RenewalsVerb, RestoreArgs};
+pub use read::{DescribeArgs, EventsArgs, GetArgs, HistoryArgs};
 
 /// Keeps every TLS certificate of an estate alive.
 #[derive(Parser)]
@@ -82,6 +88,8 @@ pub enum Format {
     Yaml,
     /// KIND/NAME, a line each
     Name,
+    /// JUnit's XML (check only)
+    Junit,
 }
 
 /// Verbs.
@@ -101,6 +109,17 @@ pub enum Verb {
                       Exit codes: 0 healthy, 1 degraded, unavailable, or nobody answers."
     )]
     Status(StatusArgs),
+    /// Check servers, identities, authorities, agents and certificates, one named check after the other
+    #[command(
+        after_help = "Checks:\n  cluster/leader, servers, quorum, replication, data-key, clocks, disks, timers, renewals, logs\n  \
+                      identities/administrator, servers, agents\n  authorities/expiry, agents/connected\n  \
+                      certificates/ready, deliveries, renewals\n\n\
+                      √ as it should be, ‼ works and wants a look (warn), × does not work or soon will not (error)\n\n\
+                      Examples:\n  certwright check\n  certwright check --wait --timeout 5m      after an upgrade, until all is well\n  \
+                      certwright check --fail-on warn -o json\n  certwright check -o junit > check.xml\n\n\
+                      Exit codes: 0 no finding at or above --fail-on, 1 some, or nobody answers, 124 some still with --wait."
+    )]
+    Check(CheckArgs),
     /// Declare what should exist
     #[command(
         after_help = "Examples:\n  certwright apply -f web.yaml\n  certwright apply -f manifests/ --wait\n  cat web.yaml | certwright apply -f -"
@@ -108,14 +127,14 @@ pub enum Verb {
     Apply(ApplyArgs),
     /// List or get certificates, issuers, authorities, agents, servers, tokens
     #[command(
-        after_help = "Examples:\n  certwright get certificates\n  certwright get certificates -A -o wide\n  certwright get certificate web -o yaml\n  certwright get agents --output json"
+        after_help = "Examples:\n  certwright get certificates\n  certwright get certificates -A -o wide\n  certwright get certificate web -o yaml\n  certwright get certificate web --as-of 2026-11-01T08:00:00Z -o yaml\n  certwright get agents --output json"
     )]
     Get(GetArgs),
     /// Show everything about one object, with its newest events
     #[command(
-        after_help = "Examples:\n  certwright describe certificate web -n shop\n  certwright describe agent edge-7\n  certwright describe server server-1"
+        after_help = "Examples:\n  certwright describe certificate web -n shop\n  certwright describe certificate web --as-of 1204\n  certwright describe agent edge-7\n  certwright describe server server-1"
     )]
-    Describe(ObjectArgs),
+    Describe(DescribeArgs),
     /// Delete an object
     Delete(DeleteArgs),
     /// Sign one certificate without a stored intent
@@ -127,11 +146,12 @@ pub enum Verb {
     Renew(RenewArgs),
     /// Read the log: every fact, once, in order
     #[command(
-        after_help = "Examples:\n  certwright events --from 1 -o json\n  certwright events -f --stream namespaces/web/"
+        after_help = "Examples:\n  certwright events --from 1 -o json\n  certwright events -f --stream namespaces/web/\n  certwright events -f --cloudevents"
     )]
     Events(EventsArgs),
-    /// Show every generation of a certificate
-    History(NameArgs),
+    /// Show every generation of a certificate, or how its specification changed
+    #[command(after_help = "Examples:\n  certwright history web\n  certwright history web --diff 40 97")]
+    History(HistoryArgs),
     /// Say what a certificate waits for, and what to do
     Why(NameArgs),
     /// Admit servers and agents
@@ -140,6 +160,9 @@ pub enum Verb {
     /// Look at the certificate authorities
     #[command(subcommand)]
     Ca(CaVerb),
+    /// Prove that a server's log is whole
+    #[command(subcommand)]
+    Log(LogVerb),
     /// Look after the cluster
     #[command(subcommand)]
     Operator(OperatorVerb),
@@ -149,7 +172,7 @@ pub enum Verb {
     Inspect(InspectArgs),
     /// Verify delivered files, or a server's log offline
     #[command(
-        after_help = "Examples:\n  certwright verify /etc/tls/web          key, chain and dates of delivered files\n  certwright verify /var/lib/certwright   the log of a stopped server"
+        after_help = "Examples:\n  certwright verify /etc/tls/web          key, chain and dates of delivered files\n  certwright verify /var/lib/certwright   the same as certwright log verify"
     )]
     Verify(VerifyArgs),
     /// Print a completion script
@@ -189,9 +212,35 @@ pub struct ServerArgs {
     /// Where probes and scrapers connect: /livez, /readyz, /metrics, read only; 127.0.0.1:7480 at first, then as before
     #[arg(long, env = "CERTWRIGHT_HTTP", value_name = "IP:PORT")]
     pub http: Option<SocketAddr>,
+    /// Slowest round trip between two servers, the same for all of them; a leader is missed after five to ten times as long
+    #[arg(long, env = "CERTWRIGHT_ROUND_TRIP", value_name = "DURATION", value_parser = duration, default_value = "100ms")]
+    pub round_trip: Duration,
+    /// While renewals are held back because clocks jumped, renew at most this share of all instances an hour, one at least; 100 never
+    /// holds them back
+    #[arg(long, env = "CERTWRIGHT_RENEWAL_BRAKE", value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100), default_value_t = 5)]
+    pub renewal_brake: u8,
     /// Host to tell others, when it is not the address listened on
     #[arg(long, env = "CERTWRIGHT_ADVERTISE", value_name = "HOST")]
     pub advertise: Option<String>,
+    /// Octets of one file of the log: small ones show in minutes what takes weeks
+    #[arg(long, value_name = "N", hide = true)]
+    pub segment_octets: Option<u64>,
+    /// Octets of log between two snapshots
+    #[arg(long, value_name = "N", hide = true)]
+    pub snapshot_octets: Option<u64>,
+
+    /// Write backups into this directory by itself
+    #[arg(long, env = "CERTWRIGHT_BACKUP_DIR", value_name = "DIR", requires = "backup_recipient")]
+    pub backup_dir: Option<PathBuf>,
+    /// Public key that those backups are encrypted to; see operator backup keygen
+    #[arg(long, env = "CERTWRIGHT_BACKUP_RECIPIENT", value_name = "KEY")]
+    pub backup_recipient: Option<String>,
+    /// Between two of those backups
+    #[arg(long, env = "CERTWRIGHT_BACKUP_EVERY", value_name = "DURATION", value_parser = duration, default_value = "1h")]
+    pub backup_every: Duration,
+    /// How many of those backups to keep; the oldest go
+    #[arg(long, env = "CERTWRIGHT_BACKUP_KEEP", value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..))]
+    pub backup_keep: u16,
 }
 
 /// `agent`: passed on as they are.
@@ -233,6 +282,26 @@ pub struct DevArgs {
 #[derive(Args)]
 pub struct StatusArgs {}
 
+/// `check`
+#[derive(Args)]
+pub struct CheckArgs {
+    /// Wait until no check finds anything at or above --fail-on, as long as --timeout says
+    #[arg(long)]
+    pub wait: bool,
+    /// The least finding that fails
+    #[arg(long, value_enum, default_value = "error")]
+    pub fail_on: FailOn,
+}
+
+/// The least finding that fails a check.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum FailOn {
+    /// Whatever wants a look
+    Warn,
+    /// What does not work, or soon will not
+    Error,
+}
+
 /// `apply`
 #[derive(Args)]
 pub struct ApplyArgs {
@@ -245,22 +314,6 @@ pub struct ApplyArgs {
     /// Wait until every certificate is delivered
     #[arg(long)]
     pub wait: bool,
-}
-
-/// `get`
-#[derive(Args)]
-pub struct GetArgs {
-    /// What to list
-    #[arg(value_enum)]
-    pub kind: Kind,
-    /// One object's name
-    pub name: Option<String>,
-    /// Every namespace
-    #[arg(short = 'A', long)]
-    pub all_namespaces: bool,
-    /// Terms that must hold: issuer=, agent=, ready=, label.KEY=, expires_before=
-    #[arg(long, value_name = "TERMS", default_value = "")]
-    pub filter: String,
 }
 
 /// Kinds of objects.
@@ -284,16 +337,6 @@ pub enum Kind {
     /// Join tokens
     #[value(alias = "token")]
     Tokens,
-}
-
-/// One object.
-#[derive(Args)]
-pub struct ObjectArgs {
-    /// Its kind
-    #[arg(value_enum)]
-    pub kind: Kind,
-    /// Its name
-    pub name: String,
 }
 
 /// `delete`
@@ -345,23 +388,6 @@ pub struct RenewArgs {
     pub wait: bool,
 }
 
-/// `events`
-#[derive(Args)]
-pub struct EventsArgs {
-    /// First log index
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub from: u64,
-    /// Last log index
-    #[arg(long, value_name = "M")]
-    pub to: Option<u64>,
-    /// Go on with what comes
-    #[arg(short = 'f', long)]
-    pub follow: bool,
-    /// Only streams that start so
-    #[arg(long, value_name = "PREFIX", default_value = "")]
-    pub stream: String,
-}
-
 /// A certificate's name.
 #[derive(Args)]
 pub struct NameArgs {
@@ -374,7 +400,7 @@ pub struct NameArgs {
 pub enum TokenVerb {
     /// Print a token that admits one server or one agent, once
     #[command(
-        after_help = "Examples:\n  certwright token create --role node > node.token\n  certwright token create --role agent --agent edge-7 --label region=eu > agent.token"
+        after_help = "Examples:\n  certwright token create --role node > node.token\n  certwright token create --role node --learner > region.token\n  certwright token create --role agent --agent edge-7 --label region=eu > agent.token"
     )]
     Create {
         /// Whom it admits
@@ -384,6 +410,9 @@ pub enum TokenVerb {
         /// name it for
         #[arg(long, value_name = "NAME", default_value = "")]
         agent: String,
+        /// The server only learns: it serves reads, watches and agents in its region and never votes
+        #[arg(long, conflicts_with = "agent")]
+        learner: bool,
         /// Labels the agent will carry
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
         labels: Vec<(String, String)>,
@@ -411,25 +440,22 @@ pub enum CaVerb {
     Tree,
 }
 
-/// `operator`
+/// `log`
 #[derive(Subcommand)]
-pub enum OperatorVerb {
-    /// Consensus
-    #[command(subcommand)]
-    Raft(RaftVerb),
-    /// Compare the state digest of every server
-    Digest,
-}
-
-/// `operator raft`
-#[derive(Subcommand)]
-pub enum RaftVerb {
-    /// Servers, their roles and how far they are
-    Peers,
-    /// Take a server out of the cluster; its id never recurs
-    Remove {
-        /// Its name
-        name: String,
+pub enum LogVerb {
+    /// Verify the log in a data directory, offline: checksums, order, hash chain, signed checkpoints
+    #[command(
+        after_help = "Nothing is written, and no server is asked. The log's lock is held meanwhile, so that no server starts on it. \
+                      If a server runs on it, what is sealed is verified, and the rest as far as it is sound.\n\n\
+                      The last line is {\"events\":N,\"first_bad_index\":null}, or the index of the first entry that is not \
+                      proved good; progress goes to standard error.\n\n\
+                      Examples:\n  certwright log verify /var/lib/certwright\n\n\
+                      Exit codes: 0 whole, 1 damaged, or it could not be read."
+    )]
+    Verify {
+        /// Data directory of a server, or a copy of it
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
 }
 
@@ -454,7 +480,7 @@ pub struct InspectArgs {
 /// `verify`
 #[derive(Args)]
 pub struct VerifyArgs {
-    /// Directory of delivered files, or data directory of a stopped server
+    /// Directory of delivered files, or data directory of a server
     pub directory: PathBuf,
 }
 
@@ -464,26 +490,6 @@ pub struct CompletionArgs {
     /// Which shell
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
-}
-
-/// `bench`
-#[derive(Subcommand)]
-pub enum BenchVerb {
-    /// Certificates per second, stored and replicated; starts and stops its own servers
-    Issue {
-        /// Servers
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
-        servers: u8,
-        /// Callers at once
-        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
-        callers: u16,
-        /// How long to measure
-        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
-        seconds: u32,
-        /// Over bidirectional streams instead of one call each
-        #[arg(long)]
-        stream: bool,
-    },
 }
 
 /// Parses a duration as Go writes them (`90s`, `1h30m`), which is also how cert-manager does.

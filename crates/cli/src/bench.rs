@@ -1,6 +1,13 @@
-//! `bench issue`: certificates per second that are stored, synced and replicated, read back from a follower.
+//! `bench`: certificates per second that are stored, synced and replicated, read back from a follower.
 //!
 //! It refuses to count what it cannot read back.
+
+mod agents;
+mod drain;
+mod estate;
+mod failover;
+mod session;
+mod size;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,6 +28,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use self::drain::Herd;
 use crate::args::{BenchVerb, Format, Global};
 use crate::client::Client;
 use crate::dev::demo::Demo;
@@ -47,21 +55,37 @@ struct Seen {
 
 /// Runs the verb.
 pub async fn run(global: &Global, verb: BenchVerb) -> Result<ExitCode, Failure> {
-    let BenchVerb::Issue { servers, callers, seconds, stream } = verb;
     let seams = Seams::system();
     let mut name = [0; 6];
     seams.entropy.fill(&mut name);
     let directory = std::env::temp_dir().join(format!("certwright-bench-{}", hex::encode(name)));
     seams.disk.create_dir_all(&directory, 0o700).map_err(|error| Failure::file(directory.display(), error))?;
-    let outcome = measure(&directory, servers, usize::from(callers), u64::from(seconds), stream, &seams).await;
+    let outcome = match verb {
+        BenchVerb::Issue { servers, callers, seconds, stream } => {
+            measure(&directory, servers, usize::from(callers), u64::from(seconds), stream, &seams).await
+        }
+        BenchVerb::Failover { servers, callers, kills } => {
+            failover::measure(&directory, servers, usize::from(callers), usize::from(kills), &seams).await
+        }
+        BenchVerb::Agents { servers, agents } => {
+            agents::measure(&directory, servers, usize::from(agents), &seams).await
+        }
+        BenchVerb::Drain { intents, agents, servers } => {
+            let herd = Herd { intents: u64::from(intents), agents: usize::from(agents), servers };
+            drain::measure(&directory, herd, &seams).await
+        }
+        BenchVerb::Size { intents, kills } => {
+            size::measure(&directory, u64::from(intents), usize::from(kills), &seams).await
+        }
+    };
     seams.disk.remove_dir_all(&directory).map_err(|error| Failure::file(directory.display(), error))?;
     let value = outcome?;
     match global.output {
         Format::Yaml => output::value(global.output, &value)?,
         _ => output::line(&value.to_string())?,
     }
-    let missing = value["certificates"] != value["read_back"];
-    if value["errors"] != 0 || missing {
+    let missing = value.get("read_back").is_some_and(|read_back| value["certificates"] != *read_back);
+    if value.get("errors").is_some_and(|errors| *errors != 0) || missing {
         let text = format!("{} errors, {} of {} read back", value["errors"], value["read_back"], value["certificates"]);
         return Err(Failure::finding(text, "the figures do not count; look at the first error above"));
     }
@@ -254,13 +278,16 @@ fn report(
     read_back: usize,
 ) -> serde_json::Value {
     seen.micros.sort_unstable();
-    let quantile = |share: f64| {
-        let place = (seen.micros.len() as f64 * share) as usize;
-        seen.micros.get(place.min(seen.micros.len().saturating_sub(1))).map_or(0.0, |micros| *micros as f64 / 1000.0)
-    };
+    let quantile = |share: f64| quantile_millis(&seen.micros, share);
     json!({
         "certificates_per_second": (seen.serials.len() as f64 / seconds as f64 * 10.0).round() / 10.0,
         "p50_ms": quantile(0.50), "p99_ms": quantile(0.99), "servers": servers, "errors": seen.errors, "read_back": read_back,
         "certificates": seen.serials.len(), "callers": callers, "mode": if stream { "stream" } else { "unary" }, "seconds": seconds,
     })
+}
+
+/// Milliseconds below which that share of them lies; they are sorted.
+fn quantile_millis(micros: &[u64], share: f64) -> f64 {
+    let place = (micros.len() as f64 * share) as usize;
+    micros.get(place.min(micros.len().saturating_sub(1))).map_or(0.0, |micros| *micros as f64 / 1000.0)
 }

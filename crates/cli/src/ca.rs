@@ -20,7 +20,7 @@ use crate::output::{self, moment, until};
 pub async fn run(global: &Global, verb: CaVerb) -> Result<ExitCode, Failure> {
     match verb {
         CaVerb::List => {
-            let args = GetArgs { kind: Kind::Authorities, name: None, all_namespaces: false, filter: String::new() };
+            let args = GetArgs::all(Kind::Authorities);
             crate::get::run(global, args).await
         }
         CaVerb::Bundle => {
@@ -66,7 +66,7 @@ fn bundle(format: Format, roots: &[&v1::Authority]) -> Result<(), Failure> {
             output::value(format, &roots.iter().map(value).collect())
         }
         Format::Name => roots.iter().try_for_each(|root| output::line(&short(&root.name))),
-        Format::Table | Format::Wide => {
+        Format::Table | Format::Wide | Format::Junit => {
             let text: String = roots.iter().map(|root| pem::certificate(&root.certificate)).collect();
             output::line(text.trim_end())
         }

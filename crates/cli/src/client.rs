@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use certwright_agent::{Connector, Context};
+use certwright_core::ids::ClusterId;
 use certwright_proto::status::from_status;
 use certwright_proto::v1;
 use certwright_seams::Seams;
@@ -29,6 +30,7 @@ const UNANSWERED: Duration = Duration::from_secs(5);
 
 /// A connection to a cluster, made again when it breaks.
 pub struct Client {
+    cluster_id: ClusterId,
     connector: Connector,
     seams: Seams,
     deadline: Instant,
@@ -74,6 +76,7 @@ impl Client {
         let connector = Connector::new(context, &seams)?;
         let deadline = Instant::now() + timeout;
         Ok(Self {
+            cluster_id: context.cluster_id,
             connector,
             seams,
             deadline,
@@ -82,6 +85,11 @@ impl Client {
             held: tokio::sync::Mutex::new(None),
             written: Mutex::default(),
         })
+    }
+
+    /// The cluster that it calls.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.cluster_id
     }
 
     /// The seams it was made with.

@@ -39,7 +39,7 @@ pub async fn run(global: &Global, args: ContextArgs) -> Result<ExitCode, Failure
     match global.output {
         Format::Json | Format::Yaml => output::value(global.output, &value)?,
         Format::Name => output::line(&context.actor.to_string())?,
-        Format::Table | Format::Wide => {
+        Format::Table | Format::Wide | Format::Junit => {
             for key in ["file", "name", "clusterId", "servers", "serial", "notAfter"] {
                 let text = match &value[key] {
                     serde_json::Value::String(text) => text.clone(),

@@ -12,10 +12,10 @@ use certwright_core::time::Timestamp;
 use certwright_proto::v1;
 use serde_json::Value;
 
-use crate::args::{Format, Global, Kind, ObjectArgs};
+use crate::args::{DescribeArgs, Format, Global, Kind};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::get::{now, one, resource};
+use crate::get::{now, one, past_of, resource};
 use crate::output::{self, Table, age, moment, timestamp, until};
 use page::Page;
 
@@ -48,14 +48,15 @@ impl Place {
 }
 
 /// Runs the verb.
-pub async fn run(global: &Global, args: ObjectArgs) -> Result<ExitCode, Failure> {
+pub async fn run(global: &Global, args: DescribeArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(global)?;
     let name = resource(args.kind, &global.namespace, &args.name);
+    let as_of = past_of(args.kind, args.as_of)?;
     match global.output {
-        Format::Table | Format::Wide => {
+        Format::Table | Format::Wide | Format::Junit => {
             let now = now(&client);
             let (mut page, place) = match args.kind {
-                Kind::Certificates => certificate::page(&client, &name, now).await?,
+                Kind::Certificates => certificate::page(&client, &name, as_of, now).await?,
                 Kind::Issuers => estate::issuer(&client, &name, now).await?,
                 Kind::Authorities => estate::authority(&client, &name, now).await?,
                 Kind::Agents => estate::agent(&client, &name, now).await?,
@@ -65,8 +66,8 @@ pub async fn run(global: &Global, args: ObjectArgs) -> Result<ExitCode, Failure>
             happened(&client, &mut page, &place, now).await?;
             output::line(&page.text())?;
         }
-        Format::Name => output::line(&crate::apply::short(&one(&client, args.kind, &name).await?.name))?,
-        format => output::value(format, &one(&client, args.kind, &name).await?.value)?,
+        Format::Name => output::line(&crate::apply::short(&one(&client, args.kind, &name, as_of).await?.name))?,
+        format => output::value(format, &one(&client, args.kind, &name, as_of).await?.value)?,
     }
     Ok(ExitCode::SUCCESS)
 }

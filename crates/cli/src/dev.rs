@@ -16,6 +16,7 @@ use certwright_seams::Seams;
 use crate::args::{DevArgs, Global};
 use crate::failure::Failure;
 use crate::output::note;
+use crate::signals::until_signal;
 use demo::Demo;
 
 /// How long the demo may take from the first command to the first renewal.
@@ -94,7 +95,7 @@ async fn processes(global: &Global, args: &DevArgs, directory: PathBuf, seams: S
         demo.show(global.output).await?;
         if !args.once {
             note(&demo.try_next(&directory));
-            fleet::until_signal().await;
+            until_signal().await;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -33,7 +33,12 @@ pub async fn run(global: &Global, args: EventsArgs) -> Result<ExitCode, Failure>
         follow: args.follow,
         stream_prefix: args.stream,
     };
-    read(&client, request, |event| print(format, event)).await?;
+    let source = format!("certwright://{}", client.cluster_id());
+    let each = |event: &v1::Event| match args.cloudevents {
+        true => output::line(&cloud_event(&source, event).to_string()),
+        false => print(format, event),
+    };
+    read(&client, request, each).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -120,7 +125,7 @@ fn cut_off(status: &tonic::Status) -> bool {
 pub fn value(event: &v1::Event) -> Value {
     let data: Value = serde_json::from_str(&event.data_json).unwrap_or(Value::Null);
     let mut value = json!({
-        "index": event.index, "ordinal": event.ordinal, "number": event.number, "stream": event.stream,
+        "epoch": event.epoch, "index": event.index, "ordinal": event.ordinal, "number": event.number, "stream": event.stream,
         "revision": event.revision, "type": event.r#type, "at": moment(event.at.as_ref()), "actor": event.actor, "data": data,
     });
     if !event.trace_id.is_empty() {
@@ -129,12 +134,32 @@ pub fn value(event: &v1::Event) -> Value {
     value
 }
 
+/// The event in the JSON format of CloudEvents 1.0. Its id is its place in the log. The index is text: integers of
+/// CloudEvents have 32 bits.
+fn cloud_event(source: &str, event: &v1::Event) -> Value {
+    let data: Value = serde_json::from_str(&event.data_json).unwrap_or(Value::Null);
+    json!({
+        "specversion": "1.0",
+        "id": format!("{}-{}-{}", event.index, event.ordinal, event.number),
+        // Positions recur after a restore, within another epoch.
+        "source": format!("{source}/epochs/{}", event.epoch),
+        "type": format!("dev.certwright.{}", event.r#type),
+        "subject": event.stream,
+        "time": moment(event.at.as_ref()),
+        "datacontenttype": "application/json",
+        // Extension attributes are lower case and flat.
+        "actor": event.actor,
+        "index": event.index.to_string(),
+        "data": data,
+    })
+}
+
 fn print(format: Format, event: &v1::Event) -> Result<(), Failure> {
     match format {
         Format::Json => output::line(&value(event).to_string()),
         Format::Yaml => output::line(&format!("---\n{}", output::yaml(&value(event))?.trim_end())),
         Format::Name => output::line(&format!("{}.{}", event.index, event.ordinal)),
-        Format::Table | Format::Wide => {
+        Format::Table | Format::Wide | Format::Junit => {
             let at = moment(event.at.as_ref());
             let mut line =
                 format!("{:>6}.{:<3} {at:<24} {:<28} {}", event.index, event.ordinal, event.r#type, event.stream);

@@ -11,6 +11,7 @@ use certwright_proto::v1;
 use certwright_proto::v1::agents_client::AgentsClient;
 use certwright_proto::v1::authorities_client::AuthoritiesClient;
 use certwright_proto::v1::certificates_client::CertificatesClient;
+use certwright_proto::v1::get_certificate_request::AsOf;
 use certwright_proto::v1::issuers_client::IssuersClient;
 use certwright_proto::v1::tokens_client::TokensClient;
 use serde_json::{Value, json};
@@ -76,7 +77,10 @@ fn columns(kind: Kind) -> (&'static [&'static str], usize) {
 pub async fn run(global: &Global, args: GetArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(global)?;
     let rows = match &args.name {
-        Some(name) => vec![one(&client, args.kind, &resource(args.kind, &global.namespace, name)).await?],
+        Some(name) => {
+            let (name, as_of) = (resource(args.kind, &global.namespace, name), past_of(args.kind, args.as_of)?);
+            vec![one(&client, args.kind, &name, as_of).await?]
+        }
         None => all(&client, args.kind, global, &args).await?,
     };
     print(global.output, args.kind, &rows, args.name.is_some())?;
@@ -94,7 +98,7 @@ fn print(format: Format, kind: Kind, rows: &[Row], single: bool) -> Result<(), F
             }
             output::value(format, &row.value)
         }),
-        Format::Table | Format::Wide => {
+        Format::Table | Format::Wide | Format::Junit => {
             if rows.is_empty() {
                 output::note("nothing found");
                 return Ok(());
@@ -108,13 +112,25 @@ fn print(format: Format, kind: Kind, rows: &[Row], single: bool) -> Result<(), F
     }
 }
 
-/// Reads one object.
-pub async fn one(client: &Client, kind: Kind, name: &str) -> Result<Row, Failure> {
+/// The moment at which an object of that kind is to be read; only certificates have a past that can be asked for.
+pub fn past_of(kind: Kind, as_of: Option<AsOf>) -> Result<Option<AsOf>, Failure> {
+    match (kind, as_of) {
+        (Kind::Certificates, as_of) => Ok(as_of),
+        (_, None) => Ok(None),
+        _ => Err(Failure::usage(
+            "--as-of is for certificates",
+            "`certwright events` tells what happened to other objects",
+        )),
+    }
+}
+
+/// Reads one object; a certificate also as it was.
+pub async fn one(client: &Client, kind: Kind, name: &str, as_of: Option<AsOf>) -> Result<Row, Failure> {
     let now = now(client);
     let request = v1::GetRequest { name: name.to_string(), min_token: client.min_token() };
     let missing = || Failure::internal("the server answered without the object");
     match kind {
-        Kind::Certificates => Ok(certificate_row(crate::stages::get(client, name).await?, now)),
+        Kind::Certificates => Ok(certificate_row(crate::stages::get_as_of(client, name, as_of).await?.0, now)),
         Kind::Issuers => {
             let call = |channel, request| async move { IssuersClient::new(channel).get_issuer(request).await };
             Ok(issuer_row(client.call(request, call).await?.issuer.ok_or_else(missing)?, now))

@@ -1,20 +1,21 @@
-//! `history`: every generation of a certificate, from the log.
+//! `history`: every generation of a certificate, from the log, and how its specification changed.
 //!
 //! It refuses state: what it prints are the facts as they were written.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use certwright_proto::v1;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::args::{Format, Global, Kind, NameArgs};
+use crate::args::{Format, Global, HistoryArgs, Kind};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::get::resource;
 use crate::output::{self, Table};
 
 /// Runs the verb.
-pub async fn run(global: &Global, args: NameArgs) -> Result<ExitCode, Failure> {
+pub async fn run(global: &Global, args: HistoryArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(global)?;
     let stream = resource(Kind::Certificates, &global.namespace, &args.name);
     let request = v1::WatchRequest { from_index: 1, stream_prefix: stream.clone(), ..Default::default() };
@@ -30,10 +31,13 @@ pub async fn run(global: &Global, args: NameArgs) -> Result<ExitCode, Failure> {
         let message = format!("nothing was ever written about {stream}");
         return Err(certwright_core::Rejection::new(certwright_core::Reason::NotFound, message).into());
     }
+    if let Some([from, to]) = args.diff.as_deref() {
+        return compare(global.output, &events, *from, *to);
+    }
     match global.output {
         Format::Json | Format::Yaml => output::value(global.output, &Value::Array(events))?,
         Format::Name => events.iter().try_for_each(|event| output::line(&text(event, "index")))?,
-        Format::Table | Format::Wide => {
+        Format::Table | Format::Wide | Format::Junit => {
             let mut table = Table::new(&["INDEX", "AT", "EVENT", "INSTANCE", "GENERATION", "DETAIL"]);
             for event in &events {
                 let data = &event["data"];
@@ -45,6 +49,74 @@ pub async fn run(global: &Global, args: NameArgs) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what the specification says at one index that it did not say at another.
+fn compare(format: Format, events: &[Value], from: u64, to: u64) -> Result<ExitCode, Failure> {
+    let changes = difference(&wish(events, from), &wish(events, to));
+    match format {
+        Format::Json | Format::Yaml => {
+            let object = |(path, before, after): &Change| json!({ "path": path, "from": before, "to": after });
+            output::value(format, &changes.iter().map(object).collect())?;
+        }
+        Format::Name => changes.iter().try_for_each(|(path, ..)| output::line(path))?,
+        Format::Table | Format::Wide | Format::Junit => {
+            for (path, before, after) in &changes {
+                for (sign, value) in [("-", before), ("+", after)] {
+                    if !value.is_null() {
+                        output::line(&output::plain(&format!("{sign} {path}: {value}")))?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Labels and specification as they were at an index; null before the first.
+fn wish(events: &[Value], index: u64) -> Value {
+    let until = events.iter().filter(|event| event["index"].as_u64().is_some_and(|at| at <= index));
+    let mut declared = until.filter_map(|event| match event["type"].as_str()? {
+        "CertificateDeclared" | "CertificateUpdated" => {
+            Some(json!({ "labels": event["data"]["labels"], "spec": event["data"]["spec"] }))
+        }
+        "CertificateDeleted" => Some(Value::Null),
+        _ => None,
+    });
+    declared.next_back().unwrap_or_default()
+}
+
+/// A path, what stood there before, what stands there after; null for nothing.
+type Change = (String, Value, Value);
+
+/// Every place where two values differ, in the order of paths.
+fn difference(before: &Value, after: &Value) -> Vec<Change> {
+    let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
+    flatten(String::new(), before, &mut old);
+    flatten(String::new(), after, &mut new);
+    let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let at = |values: &BTreeMap<String, Value>, path| values.get(path).cloned().unwrap_or_default();
+    let changes = paths.into_iter().map(|path| (path.clone(), at(&old, path), at(&new, path)));
+    changes.filter(|(_, old, new)| old != new).collect()
+}
+
+fn flatten(path: String, value: &Value, into: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                flatten(if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, member, into);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for (place, item) in items.iter().enumerate() {
+                flatten(format!("{path}[{place}]"), item, into);
+            }
+        }
+        Value::Null => {}
+        leaf => {
+            into.insert(path, leaf.clone());
+        }
+    }
 }
 
 /// A member as text, whatever its type; empty when absent.
@@ -73,5 +145,40 @@ pub fn detail(event: &Value) -> String {
         }
         "InstanceAdded" => text(data, "agent"),
         _ => format!("by {}", text(event, "actor")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_names_every_place_once() {
+        let before = json!({ "spec": { "dnsNames": ["a", "b"], "duration": "1h" }, "labels": {} });
+        let after = json!({ "spec": { "dnsNames": ["a"], "duration": "2h", "isCA": false }, "labels": { "x": "" } });
+        let changes = difference(&before, &after);
+        let expected = [
+            ("labels.x", Value::Null, json!("")),
+            ("spec.dnsNames[1]", json!("b"), Value::Null),
+            ("spec.duration", json!("1h"), json!("2h")),
+            ("spec.isCA", Value::Null, json!(false)),
+        ];
+        assert_eq!(changes, expected.map(|(path, old, new)| (path.to_owned(), old, new)));
+        assert_eq!(difference(&after, &after), []);
+    }
+
+    #[test]
+    fn a_wish_is_that_of_the_last_declaration_before_it() {
+        let event =
+            |index: u64, kind: &str, spec: &str| json!({ "index": index, "type": kind, "data": { "spec": spec } });
+        let events = [
+            event(3, "CertificateDeclared", "one"),
+            event(5, "CertificateIssued", "no wish"),
+            event(7, "CertificateUpdated", "two"),
+            event(9, "CertificateDeleted", ""),
+        ];
+        for (index, expected) in [(2, None), (3, Some("one")), (6, Some("one")), (8, Some("two")), (9, None)] {
+            assert_eq!(wish(&events, index)["spec"].as_str(), expected, "at {index}");
+        }
     }
 }

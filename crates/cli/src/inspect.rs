@@ -37,7 +37,7 @@ pub async fn run(global: &Global, args: InspectArgs) -> Result<ExitCode, Failure
     match global.output {
         Format::Json | Format::Yaml => output::value(global.output, &inspected.iter().map(value).collect::<Value>())?,
         Format::Name => inspected.iter().try_for_each(|certificate| output::line(&certificate.serial))?,
-        Format::Table | Format::Wide => {
+        Format::Table | Format::Wide | Format::Junit => {
             let pages: Vec<String> = inspected.iter().map(page).collect();
             output::line(&pages.join("\n\n"))?;
         }

@@ -95,7 +95,9 @@ fn validated(format: Format, answer: &v1::IssueResponse) -> Result<ExitCode, Fai
         Format::Json => output::line(&json!({"validated": true, "not_before": from, "not_after": to}).to_string())?,
         Format::Yaml => output::value(format, &json!({"validated": true, "not_before": from, "not_after": to}))?,
         Format::Name => {}
-        Format::Table | Format::Wide => output::line(&format!("would be signed until {to} (nothing was)"))?,
+        Format::Table | Format::Wide | Format::Junit => {
+            output::line(&format!("would be signed until {to} (nothing was)"))?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -110,7 +112,7 @@ fn print(format: Format, issued: &v1::IssueResponse, files: Map<String, Value>) 
         Format::Json => output::line(&value.to_string())?,
         Format::Yaml => output::value(format, &value)?,
         Format::Name => output::line(&issued.serial)?,
-        Format::Table | Format::Wide => {
+        Format::Table | Format::Wide | Format::Junit => {
             output::line(&format!("serial {} until {}", issued.serial, moment(issued.not_after.as_ref())))?;
             files.values().filter_map(Value::as_str).try_for_each(output::line)?;
         }

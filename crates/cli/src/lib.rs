@@ -6,6 +6,7 @@ pub mod apply;
 pub mod args;
 pub mod bench;
 pub mod ca;
+mod check;
 pub mod client;
 pub mod completion;
 pub mod context;
@@ -19,10 +20,12 @@ pub mod history;
 pub mod inspect;
 pub mod issue;
 pub mod limits;
+pub mod log;
 pub mod operator;
 pub mod output;
 pub mod renew;
 pub mod server;
+mod signals;
 pub mod stages;
 pub mod status;
 pub mod telemetry;
@@ -83,11 +86,15 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 
 async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { global, verb } = cli;
+    if global.output == args::Format::Junit && !matches!(verb, Verb::Check(_)) {
+        return Err(Failure::usage("-o junit is for check only", "use -o json"));
+    }
     match verb {
         Verb::Server(args) => server::run(&global, args).await,
         Verb::Agent(args) => agent(args).await,
         Verb::Dev(args) => dev::run(&global, args).await,
         Verb::Status(args) => status::run(&global, args).await,
+        Verb::Check(args) => check::run(&global, args).await,
         Verb::Apply(args) => apply::run(&global, args).await,
         Verb::Get(args) => get::run(&global, args).await,
         Verb::Describe(args) => describe::run(&global, args).await,
@@ -99,6 +106,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Why(args) => why::run(&global, args).await,
         Verb::Token(args) => token::run(&global, args).await,
         Verb::Ca(args) => ca::run(&global, args).await,
+        Verb::Log(args) => log::run(args).await,
         Verb::Operator(args) => operator::run(&global, args).await,
         Verb::Context(args) => context::run(&global, args).await,
         Verb::Inspect(args) => inspect::run(&global, args).await,

@@ -1,6 +1,11 @@
-//! `operator`: consensus and digests.
+//! `operator`: consensus, digests, backups.
 //!
-//! It refuses to repair: it shows, and removes a server when told to.
+//! It refuses to repair: it shows, and changes who leads, votes or belongs when told to.
+
+mod backup;
+mod drill;
+mod raft;
+mod restore;
 
 use std::process::ExitCode;
 
@@ -8,24 +13,32 @@ use certwright_proto::v1;
 use certwright_proto::v1::cluster_client::ClusterClient;
 use serde_json::{Value, json};
 
-use crate::args::{Format, Global, OperatorVerb, RaftVerb};
+use crate::args::{Format, Global, OperatorVerb, RaftVerb, RenewalsVerb};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, Table};
 
 /// Runs the verb.
 pub async fn run(global: &Global, verb: OperatorVerb) -> Result<ExitCode, Failure> {
-    let client = Client::new(global)?;
+    let client = || Client::new(global);
     match verb {
-        OperatorVerb::Raft(RaftVerb::Peers) => peers(global, &client).await,
-        OperatorVerb::Raft(RaftVerb::Remove { name }) => remove(&client, name).await,
-        OperatorVerb::Digest => digest(global, &client).await,
+        OperatorVerb::Raft(RaftVerb::Peers) => peers(global, &client()?).await,
+        OperatorVerb::Raft(RaftVerb::ForceNewCluster { from, yes_others_are_lost, server }) => {
+            restore::force(global, &from, yes_others_are_lost, &server).await
+        }
+        OperatorVerb::Raft(verb) => raft::change(global, &client()?, verb).await,
+        OperatorVerb::Digest => digest(global, &client()?).await,
+        OperatorVerb::Backup(verb) => backup::run(global, verb).await,
+        OperatorVerb::Restore(args) => restore::run(global, &args).await,
+        OperatorVerb::RestoreDrill { file, key, scratch } => drill::run(global, &file, &key, scratch.as_deref()).await,
+        OperatorVerb::Renewals(RenewalsVerb::Release) => release(global, &client()?).await,
     }
 }
 
 /// A server as `operator raft peers -o json` prints it.
 pub fn peer(node: &v1::Node) -> Value {
-    json!({"name": node.name, "node_id": node.node_id, "role": node.role, "applied_index": node.applied_index, "term": node.term})
+    json!({"name": node.name, "node_id": node.node_id, "role": node.role, "applied_index": node.applied_index, "term": node.term, "learner": node.learner,
+        "format": node.format})
 }
 
 async fn peers(global: &Global, client: &Client) -> Result<ExitCode, Failure> {
@@ -33,7 +46,7 @@ async fn peers(global: &Global, client: &Client) -> Result<ExitCode, Failure> {
     match global.output {
         Format::Json | Format::Yaml => output::value(global.output, &cluster.nodes.iter().map(peer).collect())?,
         Format::Name => cluster.nodes.iter().try_for_each(|node| output::line(&node.name))?,
-        Format::Table | Format::Wide => {
+        Format::Table | Format::Wide | Format::Junit => {
             let mut table = Table::new(&["NAME", "NODE", "ROLE", "APPLIED", "TERM", "RAFT", "GRPC", "HTTP"]);
             for node in &cluster.nodes {
                 let numbers = [
@@ -51,12 +64,16 @@ async fn peers(global: &Global, client: &Client) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn remove(client: &Client, name: String) -> Result<ExitCode, Failure> {
-    let request = v1::RemoveNodeRequest { name: name.clone(), request_id: client.request_id() };
-    client
-        .call(request, |channel, request| async move { ClusterClient::new(channel).remove_node(request).await })
-        .await?;
-    output::line(&format!("server/{name} removed"))?;
+async fn release(global: &Global, client: &Client) -> Result<ExitCode, Failure> {
+    let request = v1::ReleaseRenewalsRequest { request_id: client.request_id() };
+    let call = |channel, request| async move { ClusterClient::new(channel).release_renewals(request).await };
+    let answer = client.call(request, call).await?;
+    client.wrote(answer.token);
+    match (global.output, answer.unchanged) {
+        (Format::Json | Format::Yaml, unchanged) => output::value(global.output, &json!({"released": !unchanged}))?,
+        (_, true) => output::line("renewals are not held back")?,
+        (_, false) => output::line("renewals are begun as they are due")?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -50,7 +50,7 @@ pub async fn run(global: &Global, args: RenewArgs) -> Result<ExitCode, Failure> 
             output::value(global.output, &json!({"name": name, "instances": instances}))?;
         }
         Format::Name => output::line(&crate::apply::short(&name))?,
-        Format::Table | Format::Wide => {
+        Format::Table | Format::Wide | Format::Junit => {
             let done = if args.wait { "renewed" } else { "renewal opened" };
             output::line(&format!("{} {done}", crate::apply::short(&name)))?;
         }

@@ -3,16 +3,18 @@
 //! It refuses to touch a directory that belongs to another cluster.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use certwright_agent::Context;
+use certwright_api::backup::schedule::Schedule;
 use certwright_api::bootstrap::Administrator;
-use certwright_api::node::{Advertise, Listen, NodeConfig};
+use certwright_api::node::{Advertise, Listen, NodeConfig, Timers};
 use certwright_api::{Node, bootstrap, join};
 use certwright_core::ids::{Actor, NodeName};
 use certwright_core::spec::KeyEncoding;
 use certwright_core::{Reason, Rejection};
+use certwright_custody::backup::Recipient;
 use certwright_proto::join_token::FILE_OCTETS_MAX;
 use certwright_seams::{Disk, Seams};
 use tokio::signal::unix::{SignalKind, signal};
@@ -88,9 +90,27 @@ fn config(args: &ServerArgs) -> Result<NodeConfig, Failure> {
     let told = |listen: Option<SocketAddr>, usual: u16| {
         args.advertise.as_ref().map(|host| format!("{host}:{}", listen.map_or(usual, |address| address.port())))
     };
+    config.renewals_percent = args.renewal_brake;
+    (config.segment_octets, config.snapshot_octets) = (args.segment_octets, args.snapshot_octets);
+
+    config.backups = args.backup_dir.clone().zip(args.backup_recipient.as_deref()).map(schedule(args)).transpose()?;
+    config.timers = Timers::for_round_trips(args.round_trip);
     config.advertise =
         Advertise { api: told(args.grpc, 7443), raft: told(args.raft, 7444), http: told(args.http, 7480) };
     Ok(config)
+}
+
+fn schedule(args: &ServerArgs) -> impl Fn((PathBuf, &str)) -> Result<Schedule, Failure> {
+    let (every, keep) = (args.backup_every, usize::from(args.backup_keep));
+    move |(directory, recipient)| {
+        let recipient = Recipient::parse(recipient).map_err(|error| {
+            Failure::usage(
+                format!("--backup-recipient: {error}"),
+                "make a key pair: certwright operator backup keygen FILE",
+            )
+        })?;
+        Ok(Schedule { directory, recipient, every, keep })
+    }
 }
 
 /// The first administrator's context, written for good.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use certwright_proto::v1;
 use certwright_proto::v1::agents_client::AgentsClient;
 use certwright_proto::v1::certificates_client::CertificatesClient;
+use certwright_proto::v1::get_certificate_request::AsOf;
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -17,16 +18,22 @@ use crate::output::{note, plain};
 /// How often the state is looked at; each look is one local read on a server.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Reads one certificate.
+/// Reads one certificate as it is.
 pub async fn get(client: &Client, name: &str) -> Result<v1::Certificate, Failure> {
-    let request = v1::GetCertificateRequest { name: name.to_string(), min_token: client.min_token() };
-    let answer = client
-        .call(
-            request,
-            |channel, request| async move { CertificatesClient::new(channel).get_certificate(request).await },
-        )
-        .await?;
-    answer.certificate.ok_or_else(|| Failure::internal("the server answered without a certificate"))
+    Ok(get_as_of(client, name, None).await?.0)
+}
+
+/// Reads one certificate as it was, and which state the answer is of.
+pub async fn get_as_of(
+    client: &Client,
+    name: &str,
+    as_of: Option<AsOf>,
+) -> Result<(v1::Certificate, Option<v1::Token>), Failure> {
+    let request = v1::GetCertificateRequest { name: name.to_string(), min_token: client.min_token(), as_of };
+    let call = |channel, request| async move { CertificatesClient::new(channel).get_certificate(request).await };
+    let answer = client.call(request, call).await?;
+    let certificate = answer.certificate.ok_or_else(|| Failure::internal("the server answered without it"))?;
+    Ok((certificate, answer.token))
 }
 
 /// What one instance has reached of a generation, as lines for people.

@@ -60,6 +60,9 @@ fn health(cluster: &v1::GetClusterResponse) -> (Health, Vec<String>) {
             _ => {}
         }
     }
+    if cluster.renewal_hold.is_some() {
+        findings.push("renewals are held back because log time jumped".to_string());
+    }
     match (cluster.leader.is_empty(), findings.is_empty()) {
         (true, _) => {
             findings.insert(0, "no server leads".to_string());
@@ -80,14 +83,14 @@ pub async fn run(global: &Global, _: StatusArgs) -> Result<ExitCode, Failure> {
             let nodes: Vec<_> = members(&cluster).map(crate::operator::peer).collect();
             let value = json!({
                 "clusterId": cluster.cluster_id, "epoch": cluster.epoch, "leader": cluster.leader, "term": cluster.term,
-                "answeredBy": cluster.answered_by, "certificates": cluster.certificates, "agents": cluster.agents,
+                "answeredBy": cluster.answered_by, "format": cluster.format, "certificates": cluster.certificates, "agents": cluster.agents,
                 "due": cluster.due, "openIssuances": cluster.open_issuances, "nodes": nodes,
                 "well": health == Health::Healthy, "health": health.name(), "findings": findings,
             });
             output::value(global.output, &value)?;
         }
         Format::Name => members(&cluster).try_for_each(|node| output::line(&format!("server/{}", node.name)))?,
-        Format::Table | Format::Wide => output::line(&page(&cluster, health))?,
+        Format::Table | Format::Wide | Format::Junit => output::line(&page(&cluster, health))?,
     }
     let reason = match health {
         Health::Healthy => return Ok(ExitCode::SUCCESS),
@@ -102,16 +105,19 @@ pub async fn run(global: &Global, _: StatusArgs) -> Result<ExitCode, Failure> {
 
 /// What people see.
 fn page(cluster: &v1::GetClusterResponse, health: Health) -> String {
-    let mut table = Table::new(&["SERVER", "ROLE", "APPLIED", "TERM", "UNSEALED", "GRPC"]);
+    let mut table = Table::new(&["SERVER", "ROLE", "APPLIED", "TERM", "UNSEALED", "FORMAT", "GRPC"]);
     for node in members(cluster) {
         let numbers = [node.applied_index.to_string(), node.term.to_string(), node.unsealed.to_string()];
+        // Builds of before there was a second format say none.
+        let format = if node.role == "unreachable" { "-".to_string() } else { node.format.max(1).to_string() };
         let names = [node.name.clone(), node.role.clone()];
-        table.row(names.into_iter().chain(numbers).chain([node.api_address.clone()]).collect());
+        table.row(names.into_iter().chain(numbers).chain([format, node.api_address.clone()]).collect());
     }
     format!(
-        "cluster {} epoch {}, answered by {}: {}\n{} certificates, {} agents, {} due, {} issuances open\n\n{}",
+        "cluster {} epoch {}, format {}, answered by {}: {}\n{} certificates, {} agents, {} due, {} issuances open\n\n{}",
         cluster.cluster_id,
         cluster.epoch,
+        cluster.format.max(1),
         cluster.answered_by,
         health.name(),
         cluster.certificates,

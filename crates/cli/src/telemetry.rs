@@ -7,8 +7,9 @@ use certwright_seams::Seams;
 
 use crate::failure::Failure;
 
-/// What consensus and its kin say on an ordinary day.
-const QUIET_ROOMS: &str = "openraft::replication=error,openraft::engine=error,h2=warn,hyper=warn,sled=warn";
+/// What consensus and its kin say on an ordinary day, or several times a second while a server is away, which `check` says.
+const QUIET_ROOMS: &str =
+    "openraft::replication=error,openraft::engine=error,openraft::core::heartbeat=error,h2=warn,hyper=warn,sled=warn";
 
 /// For a server.
 pub fn start(service: &'static str, seams: &Seams) -> Result<Telemetry, Failure> {

@@ -15,16 +15,16 @@ use crate::output::{self, moment};
 
 /// Runs the verb.
 pub async fn run(global: &Global, verb: TokenVerb) -> Result<ExitCode, Failure> {
-    let (role, agent, labels, duration) = match verb {
+    let (role, agent, learner, labels, duration) = match verb {
         TokenVerb::List => {
-            let args = GetArgs { kind: Kind::Tokens, name: None, all_namespaces: false, filter: String::new() };
+            let args = GetArgs::all(Kind::Tokens);
             return crate::get::run(global, args).await;
         }
         TokenVerb::Revoke { id } => {
             let args = crate::args::DeleteArgs { kind: Kind::Tokens, name: id, etag: String::new() };
             return crate::delete::run(global, args).await;
         }
-        TokenVerb::Create { role, agent, labels, duration } => (role, agent, labels, duration),
+        TokenVerb::Create { role, agent, learner, labels, duration } => (role, agent, learner, labels, duration),
     };
     let client = Client::new(global)?;
     let request = v1::CreateTokenRequest {
@@ -33,6 +33,7 @@ pub async fn run(global: &Global, verb: TokenVerb) -> Result<ExitCode, Failure> 
         labels: labels.into_iter().collect(),
         duration: duration.map(certwright_proto::api::values::span_to_message),
         request_id: client.request_id(),
+        learner,
     };
     let answer = client
         .call(request, |channel, request| async move { TokensClient::new(channel).create_token(request).await })

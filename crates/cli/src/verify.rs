@@ -1,4 +1,4 @@
-//! `verify`: delivered files fit together and are valid; a stopped server's log is whole.
+//! `verify`: delivered files fit together and are valid; a server's log is whole.
 //!
 //! It refuses to ask a server: what it says rests on the files alone.
 
@@ -16,14 +16,14 @@ use zeroize::Zeroizing;
 use crate::args::{Format, Global, VerifyArgs};
 use crate::failure::Failure;
 use crate::limits::PEM_FILE_OCTETS_MAX;
-use crate::output;
+use crate::{log, output};
 
 /// Runs the verb.
 pub async fn run(global: &Global, args: VerifyArgs) -> Result<ExitCode, Failure> {
     let seams = Seams::system();
     let server = seams.disk.exists(&args.directory.join("node.json")).unwrap_or(false);
     if server {
-        return log(global, &args.directory, &seams);
+        return log::verify(&args.directory, &seams);
     }
     let leaf = files(&*seams.disk, &args.directory, Timestamp::from_millis(seams.clock.wall_millis()))?;
     match global.output {
@@ -56,29 +56,4 @@ pub fn files(disk: &dyn Disk, directory: &Path, now: Timestamp) -> Result<Inspec
         return Err(Failure::finding("key.pem is not the key of cert.pem", fix));
     }
     Ok(inspected)
-}
-
-/// Reads the whole log of a stopped server.
-fn log(global: &Global, directory: &Path, seams: &Seams) -> Result<ExitCode, Failure> {
-    let fix = "wipe this server's data and let it join again; the others have the entries";
-    let report = certwright_raft::wal::verify(&*seams.disk, &directory.join("log"))
-        .map_err(|error| Failure::finding(error.to_string(), fix))?;
-    let first_bad = report.finding.as_ref().map(|finding| finding.first_bad_index);
-    match global.output {
-        Format::Json => output::line(&json!({"events": report.entries, "first_bad_index": first_bad}).to_string())?,
-        _ => output::line(&format!("{} entries in {} segments", report.entries, report.segments))?,
-    }
-    match report.finding {
-        None => Ok(ExitCode::SUCCESS),
-        Some(finding) => Err(Failure::finding(
-            format!(
-                "the log is damaged from index {} on: {} at offset {}: {}",
-                finding.first_bad_index,
-                finding.path.display(),
-                finding.offset,
-                finding.what
-            ),
-            fix,
-        )),
-    }
 }

@@ -4,12 +4,15 @@
 
 use std::sync::Arc;
 
-use crate::event::{Delivered, Identity, Issued, NodeRecord, SealedKey, TokenGrant, Trigger};
+use crate::event::{
+    Delivered, EpochOpened, Identity, Issued, NodeRecord, SealedKey, SignedCheckpoint, TokenGrant, Trigger,
+};
+use crate::format::Format;
 use crate::ids::{
     AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName,
     NodeId, Serial, TokenId,
 };
-use crate::log::Guard;
+use crate::log::{Guard, Revision};
 use crate::spec::{AuthoritySpec, CertificateSpec, IssuerSpec, Labels};
 use crate::time::Timestamp;
 
@@ -91,6 +94,7 @@ pub enum Command {
     },
     RevokeToken {
         id: TokenId,
+        etag: Etag,
     },
     /// Consumes the token, registers (or re-registers) the agent and records its first identity: one transaction.
     AdmitAgent {
@@ -106,9 +110,12 @@ pub enum Command {
         secret_hash: [u8; 32],
         node: Box<NodeRecord>,
         identity: Identity,
+        /// The newest format of the log that it knows.
+        format: Format,
     },
     SetAgentLabels {
         agent: AgentName,
+        etag: Etag,
         labels: Labels,
     },
     RecordAgentIdentity {
@@ -127,9 +134,26 @@ pub enum Command {
     },
     RemoveAgent {
         agent: AgentName,
+        etag: Etag,
     },
     RemoveNode {
         node_id: NodeId,
+    },
+    /// Have a node only learn, or vote.
+    SetNodeRole {
+        node_id: NodeId,
+        learner: bool,
+    },
+    /// Hold renewals back: log time went that much further than time passed.
+    HoldRenewals {
+        ahead_millis: u64,
+    },
+    /// Log time is right: begin renewals as they are due again.
+    ReleaseRenewals,
+    /// Take a format of the log into use that those servers said they know.
+    RaiseFormat {
+        format: Format,
+        known_by: Vec<NodeId>,
     },
     WrapDataKey {
         node_id: NodeId,
@@ -150,6 +174,19 @@ pub enum Command {
     RetireDataKey {
         data_key_id: u64,
     },
+    /// The key that will sign checkpoints, where there is none yet.
+    RecordCheckpointKey {
+        public_key: [u8; 32],
+        sealed_key: SealedKey,
+    },
+    /// The same private key, sealed under the data key in use.
+    ResealCheckpointKey {
+        sealed_key: SealedKey,
+    },
+    /// How the log stood.
+    RecordCheckpoint {
+        signed: SignedCheckpoint,
+    },
     /// The first transaction of a cluster: itself, its first node, its system authority's declaration comes next.
     BootstrapCluster {
         cluster_id: ClusterId,
@@ -157,6 +194,15 @@ pub enum Command {
         node: Box<NodeRecord>,
         data_key_id: u64,
         wrapped: Vec<u8>,
+    },
+
+    /// The first transaction of an epoch: the server that goes on alone, with the data keys wrapped to it. Decided by
+    /// whoever restores, before there is a leader.
+    OpenEpoch {
+        opened: EpochOpened,
+        node: Box<NodeRecord>,
+        /// The one in use, and those that it has not replaced everywhere yet.
+        wrapped: Vec<(u64, Vec<u8>)>,
     },
 
     // Issuance, leader only
@@ -182,6 +228,18 @@ pub enum Command {
         certificate: CertificateName,
         issued: Box<Issued>,
         guards: Vec<Guard>,
+    },
+    /// A generation that an agent held when a backup was restored, proved to be of an authority of ours and to be what the
+    /// specification of that revision asks for.
+    AdoptHeld {
+        certificate: CertificateName,
+        issued: Box<Issued>,
+        spec_revision: Revision,
+    },
+    /// An agent's identity of before a restore, proved to be of the system authority.
+    ReadmitAgent {
+        agent: AgentName,
+        identity: Identity,
     },
     /// A direct issuance.
     RecordDirect {

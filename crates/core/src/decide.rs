@@ -6,9 +6,11 @@
 mod agents;
 mod authorities;
 mod certificates;
+mod checkpoints;
 mod cluster;
 mod deliveries;
 mod draft;
+mod epochs;
 mod instances;
 mod issuance;
 mod issuers;
@@ -18,6 +20,7 @@ use draft::Draft;
 
 use crate::command::Command;
 use crate::event::Event;
+use crate::format;
 use crate::log::{Append, Guard};
 use crate::policy::AuthorizedActor;
 use crate::rejection::{Reason, Rejection};
@@ -67,23 +70,35 @@ pub fn decide(
         Command::AdmitAgent { .. }
         | Command::SetAgentLabels { .. }
         | Command::RecordAgentIdentity { .. }
+        | Command::ReadmitAgent { .. }
         | Command::RemoveAgent { .. } => agents::decide(&mut draft, command)?,
         Command::AdmitNode { .. }
         | Command::RecordNodeIdentity { .. }
         | Command::RecordAdministratorIdentity { .. }
         | Command::RemoveNode { .. }
+        | Command::SetNodeRole { .. }
+        | Command::HoldRenewals { .. }
+        | Command::ReleaseRenewals
+        | Command::RaiseFormat { .. }
         | Command::WrapDataKey { .. }
         | Command::ProveDataKey { .. }
         | Command::RotateDataKey { .. }
         | Command::RetireDataKey { .. }
+        | Command::OpenEpoch { .. }
         | Command::BootstrapCluster { .. } => cluster::decide(&mut draft, command)?,
+        Command::RecordCheckpointKey { .. }
+        | Command::ResealCheckpointKey { .. }
+        | Command::RecordCheckpoint { .. } => checkpoints::decide(&mut draft, command)?,
         Command::OpenIssuance { .. }
         | Command::FailIssuance { .. }
         | Command::RecordIssued { .. }
+        | Command::AdoptHeld { .. }
         | Command::RecordDirect { .. } => issuance::decide(&mut draft, command)?,
         Command::RecordDeliveries { agent, deliveries } => deliveries::record(&mut draft, agent, deliveries),
     }
-    Ok(draft.finish())
+    let decision = draft.finish();
+    format::permit(state.cluster.format, &decision)?;
+    Ok(decision)
 }
 
 /// The rejection of a name that names nothing.

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::checkpoint::Checkpoint;
+use crate::format::Format;
 use crate::ids::{
     AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName,
     NodeId, NodeName, Serial, TargetName, TokenId,
@@ -23,6 +25,9 @@ pub enum Event {
         cluster_id: ClusterId,
         epoch: u64,
     },
+    /// The log goes on from a backup, or from what one survivor had. What the cluster did after that is lost; everybody
+    /// who was a member is no longer one.
+    EpochOpened(Box<EpochOpened>),
     NodeJoined(Box<NodeRecord>),
     /// A data key wrapped to one node's HPKE public key.
     DataKeyWrapped {
@@ -37,6 +42,22 @@ pub enum Event {
     },
     NodeRemoved {
         node_id: NodeId,
+    },
+    /// The node is to stay a learner, or is to vote once it has proved that it can open the data key. Nodes that joined
+    /// are to vote unless their token said otherwise.
+    NodeRoleSet {
+        node_id: NodeId,
+        learner: bool,
+    },
+    /// Log time went that much further than time passed: renewals are held back until somebody says that it is right.
+    RenewalsHeld {
+        ahead_millis: u64,
+    },
+    /// Renewals are begun as they are due again.
+    RenewalsReleased,
+    /// Every server knows that format of the log: from here on the cluster writes it.
+    FormatRaised {
+        format: Format,
     },
     /// A new data key takes the place of the one in use, wrapped to every node that stays. From here on CA keys are
     /// sealed under it, and those that exist are sealed again.
@@ -56,6 +77,19 @@ pub enum Event {
         name: AdministratorName,
         identity: Identity,
     },
+
+    // --- stream `checkpoints`
+    /// The key that signs checkpoints and nothing else.
+    CheckpointKeyMade {
+        /// Ed25519.
+        public_key: [u8; 32],
+        sealed_key: SealedKey,
+    },
+    /// The same private key under another data key.
+    CheckpointKeyResealed {
+        sealed_key: SealedKey,
+    },
+    CheckpointSigned(Box<SignedCheckpoint>),
 
     // --- stream `tokens/{id}`
     TokenCreated {
@@ -81,6 +115,8 @@ pub enum Event {
     },
     AgentIdentityIssued {
         identity: Identity,
+        /// Let in again after a restore: keys that were known before are the agent's no more.
+        readmitted: bool,
     },
     AgentRemoved,
 
@@ -191,14 +227,22 @@ impl Event {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::ClusterBootstrapped { .. } => "ClusterBootstrapped",
+            Self::EpochOpened(_) => "EpochOpened",
             Self::NodeJoined(_) => "NodeJoined",
             Self::DataKeyWrapped { .. } => "DataKeyWrapped",
             Self::DataKeyProved { .. } => "DataKeyProved",
             Self::NodeRemoved { .. } => "NodeRemoved",
+            Self::NodeRoleSet { .. } => "NodeRoleSet",
+            Self::RenewalsHeld { .. } => "RenewalsHeld",
+            Self::RenewalsReleased => "RenewalsReleased",
+            Self::FormatRaised { .. } => "FormatRaised",
             Self::DataKeyRotated { .. } => "DataKeyRotated",
             Self::DataKeyRetired { .. } => "DataKeyRetired",
             Self::NodeIdentityIssued { .. } => "NodeIdentityIssued",
             Self::AdministratorIdentityIssued { .. } => "AdministratorIdentityIssued",
+            Self::CheckpointKeyMade { .. } => "CheckpointKeyMade",
+            Self::CheckpointKeyResealed { .. } => "CheckpointKeyResealed",
+            Self::CheckpointSigned(_) => "CheckpointSigned",
             Self::TokenCreated { .. } => "TokenCreated",
             Self::TokenConsumed { .. } => "TokenConsumed",
             Self::TokenRevoked => "TokenRevoked",
@@ -223,6 +267,42 @@ impl Event {
             Self::IssuanceAbandoned { .. } => "IssuanceAbandoned",
             Self::CertificateDelivered(_) => "CertificateDelivered",
             Self::CertificateIssued(_) => "CertificateIssued",
+        }
+    }
+}
+
+/// A new epoch of a cluster: its number, why, and where the log went on from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EpochOpened {
+    /// The new epoch; later than the one before.
+    pub epoch: u64,
+    /// Why.
+    pub cause: EpochCause,
+    /// The last entry of the epoch before.
+    pub after_index: u64,
+    /// The log's hash chain after that entry.
+    pub after_chain: [u8; 32],
+    /// Log time after that entry: what was made later than this, in the epoch before, is not in the log.
+    pub after: Timestamp,
+    /// Log time at which the new epoch began: what was made later than this is.
+    pub at: Timestamp,
+}
+
+/// Why an epoch was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EpochCause {
+    /// A backup was restored.
+    Restored,
+    /// Too few servers were left to agree on anything, and one of them went on alone.
+    QuorumLost,
+}
+
+impl EpochCause {
+    /// Lower-case name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Restored => "restored",
+            Self::QuorumLost => "quorum_lost",
         }
     }
 }
@@ -261,11 +341,36 @@ pub struct Identity {
     pub certificate: Arc<[u8]>,
 }
 
+/// How the log stood, signed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SignedCheckpoint {
+    /// Epoch of the cluster.
+    pub epoch: u64,
+    /// The last entry that it covers.
+    pub index: u64,
+    /// The log's hash chain after that entry.
+    pub chain: [u8; 32],
+    /// Log time after that entry.
+    pub at: Timestamp,
+    /// Ed25519, by the key of [`Event::CheckpointKeyMade`].
+    pub signature: [u8; 64],
+}
+
+impl SignedCheckpoint {
+    /// What was signed, if it was that cluster's.
+    pub fn of(&self, cluster_id: ClusterId) -> Checkpoint {
+        let Self { epoch, index, chain, at, .. } = *self;
+        Checkpoint { cluster_id, epoch, index, chain, at }
+    }
+}
+
 /// What a join token admits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TokenGrant {
     /// One server.
     Node,
+    /// One server that is to stay a learner.
+    Learner,
     /// One agent.
     Agent {
         /// Only under this name, when given.
@@ -303,6 +408,8 @@ pub enum Trigger {
     SpecChanged,
     /// A caller's CSR, without stored intent.
     Direct,
+    /// After a restore: the agent holds a generation that the log does not know and that could not be taken back.
+    Restored,
 }
 
 impl Trigger {
@@ -314,6 +421,7 @@ impl Trigger {
             Self::Requested => "requested",
             Self::SpecChanged => "spec_changed",
             Self::Direct => "direct",
+            Self::Restored => "restored",
         }
     }
 }

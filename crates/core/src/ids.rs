@@ -179,6 +179,11 @@ pub fn cluster_stream() -> StreamId {
     StreamId::new("cluster")
 }
 
+/// The stream of the log's own checkpoints.
+pub fn checkpoints_stream() -> StreamId {
+    StreamId::new("checkpoints")
+}
+
 /// The once stream of one direct issuance: `direct/{serial}`.
 pub fn direct_stream(serial: &Serial) -> StreamId {
     StreamId::new(format!("direct/{serial}"))
@@ -189,9 +194,30 @@ pub fn is_direct_stream(stream: &StreamId) -> bool {
     stream.as_str().starts_with("direct/")
 }
 
-/// Where an aggregate was created; never recurs, so a recreated name is a different aggregate.
+/// Where an aggregate was created; never recurs, so a recreated name is a different aggregate. Positions do recur after a
+/// restore: the upper bits of the ordinal say how many epochs came before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Uid(pub Position);
+
+/// Bits of a uid's ordinal that are the transaction's: an entry of 256 KiB has fewer than 2^18.
+const UID_ORDINAL_BITS: u32 = 20;
+
+impl Uid {
+    /// The uid of what is created at that position in that epoch.
+    pub fn new(position: Position, epoch: u64) -> Self {
+        Self(Position { ordinal: position.ordinal | Self::here(epoch).0.ordinal, ..position })
+    }
+
+    /// Stands for the position at which the transaction will be appended; see [`InstanceId::resolved`].
+    pub fn here(epoch: u64) -> Self {
+        let before = u32::try_from(epoch.saturating_sub(1)).unwrap_or(u32::MAX);
+        Self(Position { index: 0, ordinal: before.wrapping_shl(UID_ORDINAL_BITS) })
+    }
+
+    fn is_here(self) -> bool {
+        self.0.index == 0
+    }
+}
 
 impl fmt::Display for Uid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,17 +244,21 @@ impl InstanceId {
     /// The same id, its uid filled in where it is zero: the certificate is declared at `position`.
     #[must_use]
     pub fn resolved(self, position: Position) -> Self {
-        let declared_here = self.certificate.0 == Position::START;
-        Self { certificate: if declared_here { Uid(position) } else { self.certificate }, ..self }
+        if !self.certificate.is_here() {
+            return self;
+        }
+        let ordinal = position.ordinal | self.certificate.0.ordinal;
+        Self { certificate: Uid(Position { ordinal, ..position }), ..self }
     }
 
-    /// Parses what `Display` prints.
+    /// Parses what `Display` prints, and no other spelling of it.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let index = parts.next()?.parse().ok()?;
         let ordinal = parts.next()?.parse().ok()?;
         let number = parts.next()?.parse().ok()?;
-        parts.next().is_none().then_some(Self { certificate: Uid(Position { index, ordinal }), number })
+        let id = Self { certificate: Uid(Position { index, ordinal }), number };
+        (id.to_string() == text).then_some(id)
     }
 }
 

@@ -3,9 +3,11 @@
 //! It refuses IO, clocks, randomness, async and wire formats: everything here is a function of its arguments,
 //! so that every replica folds the same events to the same state and every decision can be tested as a table.
 
+pub mod checkpoint;
 pub mod command;
 pub mod decide;
 pub mod event;
+pub mod format;
 pub mod ids;
 pub mod limits;
 pub mod log;
@@ -21,6 +23,7 @@ pub mod x509;
 
 pub use decide::{Context, decide};
 pub use event::Event;
+pub use format::Format;
 pub use rejection::{Reason, Rejection};
 pub use state::State;
 

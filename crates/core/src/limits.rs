@@ -74,5 +74,18 @@ pub const REASON_OCTETS_MAX: usize = 64;
 /// A certificate that was never issued is as urgent as one that expires this long after it became due: behind what is
 /// about to go dark, before what has hours left.
 pub const FIRST_ISSUANCE_PATIENCE: Duration = Duration::from_secs(60);
+/// Octets of what a refusal says: it is sent twice in the headers of an answer, of which clients take 16 KiB together.
+pub const REFUSAL_OCTETS_MAX: usize = 1024;
+/// Octets of the path of the field, or of the name of the object, that a refusal is about.
+pub const REFUSAL_PATH_OCTETS_MAX: usize = 256;
 /// How long a spent or lapsed join token is remembered, so that its late user is told why.
 pub const TOKEN_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The last epoch of a cluster: each restore opens a later one. Keeps the epoch within what a uid has room for.
+pub const EPOCHS_MAX: u64 = 1 << 12;
+/// Generations of one instance that may have been issued in an epoch whose end is lost: a century of hourly ones.
+pub const LOST_GENERATIONS_MAX: u64 = 1_000_000;
+/// How much earlier than the end of a backup's log something may begin that was issued after it: back-dating, rounding to
+/// seconds, and clocks that differ.
+pub const LOST_SLACK: Duration = Duration::from_secs(60);
+/// Instances that became due at once, while nothing was written, are counted up to here when somebody asks how many are due.
+pub const DUE_COUNTED_MAX: usize = 10_000;

@@ -98,6 +98,16 @@ pub struct Append<E> {
     pub events: Vec<E>,
 }
 
+impl<E> Append<E> {
+    /// Folds the events of a transaction at that position into a state.
+    pub fn fold_into<F: Fold<Event = E>>(&self, state: &mut F, position: Position, at: Timestamp, actor: &str) {
+        for (place, event) in self.events.iter().enumerate() {
+            let revision = self.expected.map(|expected| expected + 1 + place as u64);
+            state.apply(&Applied { position, at, stream: &self.stream, revision, actor }, event);
+        }
+    }
+}
+
 /// What one decision appends, all or nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transaction<E> {

@@ -38,6 +38,8 @@ mutants! {
     LeadershipOnlyBeforeSigning = "leadership_only_before_signing" breaks "I12";
     /// The log is not synced.
     SkipFsync = "skip_fsync" breaks "I3" | "I1" | "I12" | "I4";
+    /// Only every other batch of the log is synced.
+    FsyncEveryOther = "fsync_every_other" breaks "I3" | "I1" | "I12" | "I4";
     /// Directories of the log are not synced.
     SkipDirectoryFsync = "skip_directory_fsync" breaks "I3" | "I1" | "I12" | "I4";
     /// Votes are not kept.
@@ -50,32 +52,58 @@ mutants! {
     ClockInApply = "clock_in_apply" breaks "I4";
     /// A generation may be issued as often as somebody asks.
     GenerationUnchecked = "generation_unchecked" breaks "I5";
+    /// What was answered is forgotten after a second.
+    RequestsForgottenEarly = "requests_forgotten_early" breaks "I5";
     /// A command that is repeated is carried out again.
     RepeatsUnchecked = "repeats_unchecked" breaks "I5";
     /// A command gets another id whenever it is passed on.
     IdPerAttempt = "id_per_attempt" breaks "I5";
     /// Snapshots do not hold the requests that were answered.
-    SnapshotForgetsRequests = "snapshot_forgets_requests" breaks "I5" | "I4";
+    SnapshotForgetsRequests = "snapshot_forgets_requests" breaks "I5" | "I4" | "I18";
+    /// Snapshots do not hold the servers that were removed.
+    SnapshotForgetsRemoved = "snapshot_forgets_removed" breaks "I18" | "I19";
     /// A pair is written in place, file by file.
     FilesInPlace = "files_in_place" breaks "I6";
+    /// What an agent writes is not synced.
+    DeliveryUnsynced = "delivery_unsynced" breaks "I6" | "I8";
     /// An agent takes whatever comes, older or not.
     OlderGenerationTaken = "older_generation_taken" breaks "I6" | "I8";
     /// A watch goes on one transaction after the one it should.
     ResumeOneLater = "resume_one_later" breaks "I8";
     /// A watch goes on with the transaction it has told.
     ResumeOneEarlier = "resume_one_earlier" breaks "I8";
+    /// A bookmark is one entry ahead of what was told.
+    BookmarkAhead = "bookmark_ahead" breaks "I8";
     /// What a slow watcher does not take at once is left out.
     DropForSlowWatcher = "drop_for_slow_watcher" breaks "I8";
+    /// Checksums of the log are not compared.
+    ChecksumsUnchecked = "checksums_unchecked" breaks "I9";
+    /// The leader signs under the policy that it saw first.
+    PolicyOfYesterday = "policy_of_yesterday" breaks "I10";
     /// A read that says it was confirmed was not.
     ReadWithoutQuorum = "read_without_quorum" breaks "I13";
+    /// Every server confirms reads to itself.
+    FollowerConfirmsItself = "follower_confirms_itself" breaks "I13";
     /// A read does not wait for the state that its caller has seen.
     MinTokenIgnored = "min_token_ignored" breaks "I13";
     /// A write is done whatever version it was meant for.
     EtagIgnored = "etag_ignored" breaks "I13";
+    /// Log time follows the leader's clock, however far ahead of the others.
+    ClockUnbounded = "clock_unbounded" breaks "I14";
     /// Log time is the leader's clock.
     LogTimeGoesBack = "log_time_goes_back" breaks "I14";
+    /// Log time stays where it was when the server started.
+    LogTimeFrozen = "log_time_frozen" breaks "I14";
+    /// A jump of all clocks is taken for time that passed.
+    JumpUnnoticed = "jump_unnoticed" breaks "I14";
     /// A join token is looked at, but its use is not made a condition.
     TokenUsedTwice = "token_used_twice" breaks "I16";
+    /// As many strangers as like may be at their handshake.
+    HandshakesUnbounded = "handshakes_unbounded" breaks "I17";
+    /// A server that was removed is spoken with as before.
+    RemovedServerAccepted = "removed_server_accepted" breaks "I19";
+    /// The session of an agent that was removed goes on.
+    RemovedAgentAccepted = "removed_agent_accepted" breaks "I19";
 }
 
 #[cfg(feature = "mutants")]

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::limits;
+
 macro_rules! reasons {
     ($(#[doc = $cause:literal] $variant:ident = $code:literal, $class:ident, $fix:literal;)*) => {
         /// A stable reason code; never renamed, only added.
@@ -92,6 +94,8 @@ reasons! {
     InvalidToken = "INVALID_TOKEN", Invalid, "use a token from an answer of this cluster";
     /// A resume token of before what the server still holds.
     TokenTooOld = "TOKEN_TOO_OLD", Precondition, "read the state afresh and watch from the token that comes with it";
+    /// What is shown is of before the cluster was restored from a backup.
+    OldEpoch = "OLD_EPOCH", Precondition, "read what is there now and start afresh: a new request id, no token";
     /// This server has not yet applied what the token asks for.
     Behind = "BEHIND", Unavailable, "repeat shortly, or ask another server";
     /// Named, planned, refused for now.
@@ -136,6 +140,8 @@ reasons! {
     TokenExpired = "TOKEN_EXPIRED", Unauthenticated, "create a new token and use it within its life";
     /// The join token was revoked.
     TokenRevoked = "TOKEN_REVOKED", Unauthenticated, "create a new token";
+    /// The join token was made before the cluster was restored from a backup.
+    TokenOldEpoch = "TOKEN_OLD_EPOCH", Unauthenticated, "create a new token; those of before a restore admit nobody";
     /// The join token was made by another cluster, or for another role.
     TokenForeign = "TOKEN_FOREIGN", Unauthenticated, "create a token on this cluster, for this role";
     /// A queue or session bound was reached.
@@ -150,6 +156,12 @@ reasons! {
     OutcomeUnknown = "OUTCOME_UNKNOWN", Unknown, "repeat with the same request id; it takes effect at most once";
     /// The data directory belongs to another server or cluster, or holds something else.
     ForeignData = "FOREIGN_DATA", Precondition, "use this server's own data directory, or an empty one";
+    /// A restore of this data directory began and did not end.
+    RestoreUnfinished = "RESTORE_UNFINISHED", Precondition, "remove the directory and restore the backup again";
+    /// A backup is not whole, or was altered.
+    BackupDamaged = "BACKUP_DAMAGED", Invalid, "use another copy of the backup, or an older one";
+    /// The key is not the one that the backup was made for, or the backup's beginning was altered.
+    BackupKeyWrong = "BACKUP_KEY_WRONG", Invalid, "name the private key that belongs to the recipient of the backup";
     /// Another process has the data directory open.
     DataInUse = "DATA_IN_USE", Precondition, "stop the other process that uses the directory";
     /// An address to listen on is taken.
@@ -172,6 +184,18 @@ reasons! {
     VerificationFailed = "VERIFICATION_FAILED", Precondition, "see what is named above; 'certwright why' says what the cluster knows";
     /// The cluster has a leader, and less than it should have: a server is away, or cannot open the data key.
     ClusterDegraded = "CLUSTER_DEGRADED", Precondition, "start the servers that are named again, or take them out with 'certwright operator raft remove'";
+    /// The server that shall lead does not vote.
+    NotAVoter = "NOT_A_VOTER", Precondition, "name a server that votes, or let this one with 'certwright operator raft promote'";
+    /// The server that shall lead leads already.
+    AlreadyLeader = "ALREADY_LEADER", Exists, "name another server, or none: then the one that is furthest takes over";
+    /// The server that is named does not answer the leader.
+    ServerUnreachable = "SERVER_UNREACHABLE", Precondition, "start it, or name another server";
+    /// This build cannot read what the cluster writes, that a server wants to join, or wrote, of which this is a backup.
+    BuildTooOld = "BUILD_TOO_OLD", Precondition, "install what the servers of that cluster run, or ran; a join token is still good";
+    /// It would write what a server of an older build could not read.
+    UpgradePending = "UPGRADE_PENDING", Precondition, "upgrade the servers that 'certwright check' names in cluster/format, or take them out";
+    /// Of the servers that would be left to vote too few answer.
+    QuorumAtRisk = "QUORUM_AT_RISK", Precondition, "start the servers that do not answer, or take those out first";
     /// The disk refuses writes.
     StorageFailed = "STORAGE_FAILED", Unavailable, "free space or replace the disk of the server that is named";
     /// A fault of ours.
@@ -194,18 +218,28 @@ pub struct Rejection {
 impl Rejection {
     /// A rejection with its cause.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), field: None, object: None }
+        Self { reason, message: told(message.into(), limits::REFUSAL_OCTETS_MAX), field: None, object: None }
     }
 
     /// The same, about one field.
     pub fn field(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..Self::new(reason, message) }
+        Self { field: Some(told(field.into(), limits::REFUSAL_PATH_OCTETS_MAX)), ..Self::new(reason, message) }
     }
 
     /// The same, about one object.
     pub fn object(reason: Reason, object: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { object: Some(object.into()), ..Self::new(reason, message) }
+        Self { object: Some(told(object.into(), limits::REFUSAL_PATH_OCTETS_MAX)), ..Self::new(reason, message) }
     }
+}
+
+/// A text of somebody else's as it may be told: cut between characters where it is too long (a refusal is sent in the
+/// headers of an answer), and without characters that would steer a reader's terminal.
+pub fn told(mut text: String, octets_max: usize) -> String {
+    if text.len() > octets_max {
+        text.truncate(text.floor_char_boundary(octets_max));
+        text.push_str("...");
+    }
+    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }
 
 impl fmt::Display for Rejection {

@@ -6,6 +6,7 @@ mod agents;
 mod apply;
 mod certificates;
 mod etags;
+mod hold;
 mod indexes;
 mod parts;
 mod settle;
@@ -13,7 +14,8 @@ mod settle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::{Delivered, NodeRecord, SealedKey, Stage, TokenGrant, Trigger};
+use crate::event::{Delivered, EpochOpened, NodeRecord, SealedKey, SignedCheckpoint, Stage, TokenGrant, Trigger};
+use crate::format::Format;
 use crate::ids::{
     AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName,
     NodeId, Serial, TargetName, TokenId, Uid,
@@ -26,6 +28,7 @@ use crate::time::Timestamp;
 pub use agents::{ScopeChange, ScopeCursor, ScopePage};
 pub use apply::Stream;
 pub use certificates::Due;
+pub use hold::RenewalHold;
 pub use indexes::{Counts, Indexes};
 pub use parts::Cut;
 
@@ -59,6 +62,8 @@ pub struct Cluster {
     pub id: Option<ClusterId>,
     /// Grows when a backup is restored.
     pub epoch: u64,
+    /// How every epoch but the first began, oldest first.
+    pub epochs: Vec<EpochOpened>,
     /// The newest node id given out.
     pub last_node_id: NodeId,
     /// Servers, removed ones too (tombstones).
@@ -67,6 +72,51 @@ pub struct Cluster {
     pub data_key_id: u64,
     /// Administrators and their newest identity.
     pub administrators: BTreeMap<AdministratorName, IdentityState>,
+    /// Present while renewals are held back.
+    pub hold: Option<RenewalHold>,
+    /// When the last hold ended: log time was right until then.
+    pub released_at: Option<Timestamp>,
+    /// Of the log itself; a stream of its own.
+    pub checkpoints: Checkpoints,
+    /// Up to which format its log is written.
+    pub format: Format,
+}
+
+impl Cluster {
+    /// How this epoch began; `None` in the first one.
+    pub fn opened(&self) -> Option<&EpochOpened> {
+        self.epochs.last()
+    }
+
+    /// Whether what stands at that index was decided in an epoch before this one.
+    pub fn is_before_epoch(&self, index: u64) -> bool {
+        self.opened().is_some_and(|opened| index <= opened.after_index)
+    }
+
+    /// The epoch in which the entry at that index was appended.
+    pub fn epoch_of(&self, index: u64) -> u64 {
+        self.epochs.iter().rev().find(|opened| index > opened.after_index).map_or(1, |opened| opened.epoch)
+    }
+}
+
+/// The log's checkpoints: the key that signs them, and the newest one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Checkpoints {
+    /// Events about the key so far.
+    pub revision: Revision,
+    /// `None` before the first leader made one.
+    pub key: Option<CheckpointKey>,
+    /// The newest one, and where it is in the log.
+    pub last: Option<(SignedCheckpoint, Position)>,
+}
+
+/// The key that signs checkpoints and nothing else.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CheckpointKey {
+    /// Ed25519.
+    pub public_key: [u8; 32],
+    /// The private key, sealed.
+    pub sealed_key: SealedKey,
 }
 
 /// A server of the cluster.
@@ -82,6 +132,8 @@ pub struct Node {
     pub identity: Option<IdentityState>,
     /// Removed nodes stay as tombstones: their id never recurs.
     pub removed: bool,
+    /// It is to receive and serve, and never to vote.
+    pub learner: bool,
 }
 
 /// What state remembers of an identity certificate; the DER is in the log.

@@ -14,7 +14,7 @@ pub mod key;
 pub mod lint;
 pub mod names;
 pub mod pem;
-mod subject;
+pub mod subject;
 pub mod usage;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! It refuses to look at what it signs; callers sign only what was linted.
 
+mod checkpoint_key;
 mod key_ref;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@
 //! serialised.
 
 mod authority;
+pub mod backup;
 mod data_key;
 mod error;
 mod files;

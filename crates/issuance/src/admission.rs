@@ -14,9 +14,9 @@ use certwright_custody::CustodyError;
 use certwright_proto::internal::v1 as wire;
 use certwright_raft::{Member, Members, MembershipError};
 
-use crate::rotation;
 use crate::session::{Session, Tools};
 use crate::stepwise::Work;
+use crate::{peer, rotation, succession};
 
 /// Longest wait for another server's proof.
 const PROVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,9 +34,11 @@ pub(crate) enum Step {
     Prove(NodeId),
     /// Votes.
     Promote(NodeId),
+    /// Votes no more, and receives the log still.
+    Demote(NodeId),
     /// Is no longer a member.
     Remove(NodeId),
-    /// This server is the one to be removed: another leads first, and removes it.
+    /// This server is the one to be removed or demoted: another leads first, and does it.
     HandOver,
 }
 
@@ -97,6 +99,11 @@ fn step(cluster: &Cluster, members: &Members, me: NodeId, id: NodeId, node: &Nod
     if !votes && !learns {
         return Some(Step::Learn(member(&node.record)));
     }
+    if node.learner {
+        // It never leads: it needs no data key.
+        let step = if id == me { Step::HandOver } else { Step::Demote(id) };
+        return votes.then_some(step);
+    }
     if !node.wrapped.contains_key(&cluster.data_key_id) {
         return Some(Step::Wrap(id));
     }
@@ -116,10 +123,17 @@ async fn take(session: &Session, step: &Step) -> Result<(), Obstacle> {
         Step::Learn(member) => Ok(log.add_learner(member.clone()).await?),
         Step::Wrap(id) => wrap(session, *id).await,
         Step::Prove(id) => prove(session, *id).await,
-        Step::Promote(id) => Ok(log.promote(*id).await?),
+        Step::Promote(id) => {
+            // It may have proved itself long ago and be gone since: as a voter it would count towards every quorum.
+            if *id != session.tools.node_id {
+                is_caught_up(session, *id).await?;
+            }
+            Ok(log.promote(*id).await?)
+        }
+        Step::Demote(id) => Ok(log.demote(*id).await?),
         Step::Remove(id) => Ok(log.remove(*id).await?),
         Step::HandOver => {
-            crate::leader::give_up(&session.tools).await;
+            succession::give_up(&session.tools).await;
             Err(Obstacle::Leading)
         }
     }
@@ -130,7 +144,7 @@ async fn wrap(session: &Session, id: NodeId) -> Result<(), Obstacle> {
     let (data_key_id, wrapped) = session.tools.log.read(|view| {
         let cluster = &view.state.cluster;
         // It would hold the new key alone, and as leader could not finish what the old one is needed for.
-        if rotation::outdated(view.state).next().is_some() || custody.unlocked_with() != Some(cluster.data_key_id) {
+        if !rotation::is_resealed(view.state) || custody.unlocked_with() != Some(cluster.data_key_id) {
             return Err(Obstacle::Rotating);
         }
         let (cluster_id, node) = cluster.id.zip(cluster.nodes.get(&id)).ok_or_else(missing)?;
@@ -160,25 +174,17 @@ async fn prove(session: &Session, id: NodeId) -> Result<(), Obstacle> {
 /// Whether a learner has applied nearly all that this server has.
 async fn is_caught_up(session: &Session, id: NodeId) -> Result<(), Obstacle> {
     let ours = session.tools.log.status().applied_index;
-    let mut peer = peer(&session.tools, id)?;
-    let status = tokio::time::timeout(PROVE_TIMEOUT, peer.get_status(wire::StatusRequest {})).await;
-    let status = status.map_err(|_| Obstacle::Unreachable("no answer in time".into()))?;
-    let theirs =
-        status.map_err(|status| Obstacle::Unreachable(status.message().to_owned()))?.into_inner().applied_index;
+    let status = peer::status_of(&session.tools.log, id, PROVE_TIMEOUT).await.map_err(Obstacle::Unreachable)?;
+    let theirs = status.applied_index;
     if theirs.saturating_add(CAUGHT_UP_ENTRIES) >= ours { Ok(()) } else { Err(Obstacle::Behind) }
 }
 
 async fn ask_for_proof(tools: &Tools, id: NodeId, data_key_id: u64, challenge: [u8; 32]) -> Result<Vec<u8>, Obstacle> {
     let request = wire::ProveDataKeyRequest { data_key_id, challenge: challenge.to_vec().into() };
-    let mut peer = peer(tools, id)?;
+    let mut peer = peer::client(&tools.log, id).map_err(Obstacle::Unreachable)?;
     let answer = tokio::time::timeout(PROVE_TIMEOUT, peer.prove_data_key(request)).await;
     let answer = answer.map_err(|_| Obstacle::Unreachable("no answer in time".into()))?;
     Ok(answer.map_err(|status| Obstacle::Unreachable(status.message().to_owned()))?.into_inner().proof.to_vec())
-}
-
-fn peer(tools: &Tools, id: NodeId) -> Result<wire::peer_client::PeerClient<tonic::transport::Channel>, Obstacle> {
-    let channel = tools.log.peer_channel(id).ok_or_else(|| Obstacle::Unreachable("it is no member".into()))?;
-    Ok(wire::peer_client::PeerClient::new(channel))
 }
 
 fn missing() -> Obstacle {

@@ -131,8 +131,8 @@ async fn draft(session: &Session, authority: Authority) -> Result<Draft, Rejecti
     let parent = authority.spec.parent.as_ref().map(|parent| session.signer(parent)).transpose()?;
     // The log time of the declaration; a server that joined by snapshot may not hold that entry, and then composes
     // other bytes under another serial.
-    let declared = session.tools.entry(authority.uid.0.index).await.ok().flatten();
-    let declared_at = declared.map_or_else(|| session.tools.now_here(), |entry| entry.at);
+    let declared = session.tools.transaction(authority.uid.0).await.ok().flatten();
+    let declared_at = declared.map_or_else(|| session.tools.now_here(), |declared| declared.at);
     let (mut not_before, mut not_after) = renewal::validity(declared_at, authority.spec.duration);
     if let Some(parent) = &parent {
         not_before = not_before.max(parent.certificate.not_before());

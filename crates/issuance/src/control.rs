@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use certwright_core::command::Command;
 use certwright_core::event::{Delivered, Stage, TokenGrant};
-use certwright_core::ids::{Actor, AuthorityName, CertificateName};
+use certwright_core::ids::{Actor, AuthorityName, CertificateName, NodeId};
 use certwright_core::log::Trace;
 use certwright_core::policy::{Action, Resource};
 use certwright_core::spec::AuthoritySpec;
@@ -19,18 +19,22 @@ use certwright_seams::Seams;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::held::{self, Adopted};
 use crate::leader::{self, Current};
 use crate::metrics::Metrics;
 use crate::order::{
-    AgentJoin, Bootstrap, BootstrapAnswer, Call, CsrSubmission, IdentityAnswer, IssueOrder, IssuedAnswer, NewToken,
-    NodeAnswer, NodeJoin, Outcome, ValidatedAnswer,
+    AgentJoin, Bootstrap, BootstrapAnswer, Call, CsrSubmission, Held, IdentityAnswer, IssueOrder, IssuedAnswer,
+    NewToken, NodeAnswer, NodeJoin, Outcome, ValidatedAnswer,
 };
 use crate::projector::Projection;
 use crate::session::{Session, Tools, not_leader};
-use crate::{authorities, direct, identities, stored, tokens};
+use crate::{authorities, checkpoints, direct, identities, stored, succession, tokens};
 
 /// How long a bootstrap waits for the first server to lead itself.
 const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Renewals of an hour while they are held back, in per cent of all instances, if nobody says.
+pub const RENEWALS_PERCENT: u8 = 5;
 
 /// How the leader's work is started.
 #[derive(Clone)]
@@ -39,6 +43,9 @@ pub struct ControlOptions {
     pub registry: prometheus::Registry,
     /// The projection that the log was opened with: from now on it can look up what it projected before.
     pub projection: Option<Arc<Projection>>,
+    /// Of the estate's instances, how many per cent may be renewed in an hour while renewals are held back; at 100 they
+    /// never are.
+    pub renewals_percent: u8,
     /// Makes a span of the scheduler's a child of that trace, when there is one, and answers the span's own place in
     /// its trace. Without an exporter of traces: what was given.
     pub adopt: fn(&tracing::Span, Trace) -> Trace,
@@ -48,7 +55,13 @@ pub struct ControlOptions {
 
 impl Default for ControlOptions {
     fn default() -> Self {
-        Self { registry: prometheus::Registry::new(), projection: None, adopt: |_, parent| parent, link: |_, _| {} }
+        Self {
+            registry: prometheus::Registry::new(),
+            projection: None,
+            renewals_percent: RENEWALS_PERCENT,
+            adopt: |_, parent| parent,
+            link: |_, _| {},
+        }
     }
 }
 
@@ -72,8 +85,8 @@ impl Control {
     ) -> Self {
         let metrics = Metrics::register(&options.registry, &log);
         let node_id = log.status().node_id;
-        let (adopt, link) = (options.adopt, options.link);
-        let tools = Arc::new(Tools { node_id, log, custody, seal, seams, metrics, adopt, link });
+        let ControlOptions { renewals_percent, adopt, link, .. } = options;
+        let tools = Arc::new(Tools { node_id, log, custody, seal, seams, metrics, renewals_percent, adopt, link });
         if let Some(projection) = options.projection {
             // Weak, because the log holds the projection.
             let tools = Arc::downgrade(&tools);
@@ -88,6 +101,11 @@ impl Control {
     /// Stops: what is queued is answered `NOT_LEADER`, what is in flight is waited for by its callers, keys are locked.
     pub fn stop(&self) {
         self.stopped.cancel();
+    }
+
+    /// Hands leadership, if this server has it, to one that can sign; what is under way is answered here still.
+    pub async fn hand_over(&self) {
+        succession::give_up(&self.tools).await;
     }
 
     /// Whether this server leads and can sign.
@@ -190,6 +208,11 @@ impl Control {
         self.lead(|session| async move { tokens::create(&session, call, grant, duration).await }).await
     }
 
+    /// Hands leadership to that server, or to whoever is furthest; answers who leads then.
+    pub async fn transfer(&self, call: &Call, to: Option<NodeId>) -> Result<NodeId, Rejection> {
+        self.lead(|session| async move { succession::transfer(&session, call, to).await }).await
+    }
+
     /// Has every server compute the digest of its state right after one entry; answers its index.
     pub async fn request_digest(&self, call: &Call) -> Result<u64, Rejection> {
         self.session()?.allow(call, Action::Operate, &Resource::Cluster)?;
@@ -205,6 +228,21 @@ impl Control {
         let patience = tokio::time::timeout(BOOTSTRAP_PATIENCE, self.leading()).await;
         patience.map_err(|_| Rejection::new(Reason::NoLeader, "this server did not become leader of itself"))?;
         self.lead(|session| async move { identities::bootstrap(&session, order).await }).await
+    }
+
+    /// Takes back a certificate that the calling agent holds and a restored log does not know, or opens the next one.
+    pub async fn adopt(&self, call: Call, held: Held) -> Result<Adopted, Rejection> {
+        self.lead(|session| async move { held::adopt(&session, call, held).await }).await
+    }
+
+    /// Lets the calling agent in under an identity, DER, that a restored log does not know.
+    pub async fn readmit(&self, call: Call, identity: Vec<u8>) -> Result<(), Rejection> {
+        self.lead(|session| async move { held::readmit(&session, call, identity).await }).await
+    }
+
+    /// Signs how the log stands, now.
+    pub async fn checkpoint(&self) -> Result<(), Rejection> {
+        self.lead(|session| async move { checkpoints::now(&session).await }).await
     }
 
     /// The log that the work is done on.

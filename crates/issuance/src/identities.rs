@@ -150,7 +150,7 @@ pub(crate) async fn existing(
     let identity = session.tools.find_event(known.position, |event| match event {
         Event::NodeIdentityIssued { identity, .. }
         | Event::AdministratorIdentityIssued { identity, .. }
-        | Event::AgentIdentityIssued { identity }
+        | Event::AgentIdentityIssued { identity, .. }
             if identity.serial == known.serial =>
         {
             Some(identity.clone())

@@ -15,7 +15,7 @@ use crate::admission::Admission;
 use crate::rotation::Rotation;
 use crate::sequencer::{QUEUE_MAX, Sequencer};
 use crate::session::{Session, Tools};
-use crate::{authorities, scheduler, stepwise};
+use crate::{authorities, checkpoints, scheduler, space, stepwise, succession, upgrade};
 
 /// Between attempts to open the data key.
 const UNLOCK_RETRY: Duration = Duration::from_secs(1);
@@ -79,6 +79,7 @@ async fn lead(
     }
     tools.custody.lock();
     tools.metrics.leading.set(0);
+    tools.metrics.held.set(0);
 }
 
 fn start(tools: &Arc<Tools>) -> Arc<Session> {
@@ -88,6 +89,9 @@ fn start(tools: &Arc<Tools>) -> Arc<Session> {
     tokio::spawn(Sequencer::new(tools.clone(), session.over.clone()).run(queued));
     spawn_for(&session, scheduler::run(session.clone()));
     spawn_for(&session, authorities::resume(session.clone()));
+    spawn_for(&session, checkpoints::run(session.clone()));
+    spawn_for(&session, space::run(session.clone()));
+    spawn_for(&session, upgrade::run(session.clone()));
     spawn_for(&session, stepwise::run::<Admission>(session.clone()));
     spawn_for(&session, stepwise::run::<Rotation>(session.clone()));
     session
@@ -116,26 +120,9 @@ async fn unlock(tools: &Arc<Tools>) {
             Ok(None) => return,
             Err(error) => {
                 tracing::error!(%error, "this server leads but cannot open the data key");
-                give_up(tools).await;
+                succession::give_up(tools).await;
             }
         }
         tokio::time::sleep(UNLOCK_RETRY).await;
-    }
-}
-
-/// Hands leadership to a voter who has proved that it can open the data key.
-pub(crate) async fn give_up(tools: &Arc<Tools>) {
-    let status = tools.log.status();
-    let other = tools.log.read(|view| {
-        let cluster = &view.state.cluster;
-        let proved = |id: &u64| cluster.nodes.get(id).is_some_and(|node| node.proved == Some(cluster.data_key_id));
-        let mut voters = status.members.voters.iter().map(|member| member.node_id);
-        let stays = |id: &u64| cluster.nodes.get(id).is_some_and(|node| !node.removed);
-        voters.find(|id| *id != tools.node_id && proved(id) && stays(id))
-    });
-    if let Some(other) = other
-        && let Err(error) = tools.log.transfer_leader(other).await
-    {
-        tracing::warn!(%error, other, "leadership was not handed over");
     }
 }

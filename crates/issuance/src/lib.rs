@@ -13,8 +13,10 @@ pub mod projector;
 
 mod admission;
 mod authorities;
+mod checkpoints;
 mod digest;
 mod direct;
+pub mod held;
 mod identities;
 mod issuers;
 mod leader;
@@ -24,16 +26,19 @@ mod scheduler;
 mod sequencer;
 mod session;
 mod signing;
+mod space;
 mod stepwise;
 mod stored;
+mod succession;
 mod tokens;
+mod upgrade;
 
 pub use control::{Control, ControlOptions};
 pub use order::{
     AgentJoin, Bootstrap, BootstrapAnswer, Call, CsrSubmission, IdentityAnswer, IssueOrder, IssuedAnswer, NewToken,
     NodeAnswer, NodeJoin, Outcome,
 };
-pub use peer::PeerService;
+pub use peer::{Itself, PeerService};
 pub use projector::Projection;
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     pub(crate) queued: IntGauge,
     pub(crate) in_flight: IntGauge,
     pub(crate) due: IntGauge,
+    pub(crate) held: IntGauge,
     pub(crate) leading: IntGauge,
     pub(crate) sign_seconds: Histogram,
 }
@@ -31,13 +32,14 @@ impl Metrics {
     /// same process with a second log, as tests have.
     pub(crate) fn register(registry: &Registry, log: &Log<State>) -> Self {
         let metrics = Self::new();
-        let all: [Box<dyn Collector>; 9] = [
+        let all: [Box<dyn Collector>; 10] = [
             Box::new(metrics.issuances.clone()),
             Box::new(metrics.deliveries.clone()),
             Box::new(metrics.overloaded.clone()),
             Box::new(metrics.queued.clone()),
             Box::new(metrics.in_flight.clone()),
             Box::new(metrics.due.clone()),
+            Box::new(metrics.held.clone()),
             Box::new(metrics.leading.clone()),
             Box::new(metrics.sign_seconds.clone()),
             Box::new(estate::Estate::of(log.clone())),
@@ -65,6 +67,10 @@ impl Metrics {
             due: gauge(
                 "certwright_issuances_due",
                 "Instances due for a new generation, as far as the scheduler looks.",
+            ),
+            held: gauge(
+                "certwright_renewals_held",
+                "1 while renewals are held back because log time jumped: somebody must say that it is right.",
             ),
             leading: gauge("certwright_issuance_leading", "1 while this server decides and signs."),
             sign_seconds: valid(Histogram::with_opts(

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use certwright_core::Format;
 use certwright_core::event::{Issued, NodeRecord};
 use certwright_core::ids::{
     Actor, AgentName, CertificateName, ClusterId, Generation, InstanceId, IssuerName, NodeId, NodeName, TokenId,
@@ -98,6 +99,19 @@ pub struct CsrSubmission {
     pub csr: Vec<u8>,
 }
 
+/// A certificate that an agent holds and the log may not know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// The certificate.
+    pub certificate: CertificateName,
+    /// The instance whose generation it is.
+    pub instance: InstanceId,
+    /// The generation.
+    pub generation: Generation,
+    /// DER.
+    pub der: Vec<u8>,
+}
+
 /// An agent that joins with a token.
 pub struct AgentJoin {
     /// The token's public half.
@@ -130,6 +144,8 @@ pub struct NodeJoin {
     pub csr: Vec<u8>,
     /// HPKE public key to which the data key will be wrapped.
     pub hpke_public: Vec<u8>,
+    /// The newest format of the log that it knows.
+    pub format: Format,
 }
 
 /// An identity certificate.

@@ -1,4 +1,5 @@
-//! What is projected to disk: serial -> position, and stream -> positions but for direct issuances, found by serial.
+//! What is projected to disk: serial -> position, and stream -> positions but for direct issuances, found by
+//! serial, and for checkpoints, of which the newest is state.
 //!
 //! It refuses values that the log holds already: a certificate is read from the log at its position.
 
@@ -6,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use certwright_core::Event;
-use certwright_core::ids::{Serial, is_direct_stream};
+use certwright_core::ids::{Serial, checkpoints_stream, is_direct_stream};
 use certwright_core::log::{Position, StreamId, Transaction};
 use certwright_raft::Projector;
 use prometheus::IntCounter;
@@ -123,7 +124,7 @@ fn serial_of(event: &Event) -> Option<Serial> {
         Event::AuthorityCertified { serial, .. } => Some(*serial),
         Event::NodeIdentityIssued { identity, .. }
         | Event::AdministratorIdentityIssued { identity, .. }
-        | Event::AgentIdentityIssued { identity } => Some(identity.serial),
+        | Event::AgentIdentityIssued { identity, .. } => Some(identity.serial),
         _ => None,
     }
 }
@@ -132,7 +133,7 @@ impl Projector<Event> for Projection {
     fn project(&self, position: Position, transaction: &Transaction<Event>, put: &mut dyn FnMut(Vec<u8>, Vec<u8>)) {
         let value = encode_position(position);
         for append in &transaction.appends {
-            if !is_direct_stream(&append.stream) {
+            if !is_direct_stream(&append.stream) && append.stream != checkpoints_stream() {
                 put(stream_key(&append.stream, position), Vec::new());
             }
             for serial in append.events.iter().filter_map(serial_of) {

@@ -1,5 +1,5 @@
-//! Replaces the data key when somebody who left could open it: a new one for all who stay, every CA key sealed again
-//! under it, the old one forgotten. Each step follows from state alone, so whoever leads next goes on where this ends.
+//! Replaces the data key when somebody who left could open it: a new one for all who stay, every CA key and the key
+//! for checkpoints sealed again under it, the old one forgotten. Each step follows from state alone, so whoever leads next goes on where this ends.
 //!
 //! It refuses to run on a server that is being removed itself: it would know the new key.
 
@@ -19,6 +19,8 @@ use crate::stepwise::Work;
 pub(crate) enum Step {
     /// This CA key is sealed under a data key that was replaced.
     Reseal(AuthorityName),
+    /// So is the key that signs checkpoints.
+    ResealCheckpointKey,
     /// Nothing is sealed under that data key any more.
     Retire(u64),
     /// Somebody who is no member could open the data key in use.
@@ -64,7 +66,7 @@ pub(crate) fn steps(state: &State, me: NodeId) -> Vec<Step> {
         return Vec::new();
     }
     let in_use = cluster.data_key_id;
-    let reseal = outdated(state).cloned().map(Step::Reseal).collect::<Vec<_>>();
+    let reseal = reseals(state).collect::<Vec<_>>();
     if !reseal.is_empty() {
         return reseal;
     }
@@ -76,16 +78,24 @@ pub(crate) fn steps(state: &State, me: NodeId) -> Vec<Step> {
     if left { vec![Step::Rotate] } else { Vec::new() }
 }
 
-/// Authorities whose key is sealed under a data key that was replaced.
-pub(crate) fn outdated(state: &State) -> impl Iterator<Item = &AuthorityName> {
+/// Whether everything is sealed under the data key in use.
+pub(crate) fn is_resealed(state: &State) -> bool {
+    reseals(state).next().is_none()
+}
+
+/// What is sealed under a data key that was replaced.
+fn reseals(state: &State) -> impl Iterator<Item = Step> {
     let in_use = state.cluster.data_key_id;
-    state.authorities.iter().filter(move |it| it.sealed_key.data_key_id != in_use).map(|it| &it.name)
+    let authorities = state.authorities.iter().filter(move |it| it.sealed_key.data_key_id != in_use);
+    let key = state.cluster.checkpoints.key.iter().filter(move |key| key.sealed_key.data_key_id != in_use);
+    authorities.map(|it| Step::Reseal(it.name.clone())).chain(key.map(|_| Step::ResealCheckpointKey))
 }
 
 async fn take(session: &Session, step: &Step) -> Result<(), Obstacle> {
     follow(session)?;
     match step {
         Step::Reseal(name) => reseal(session, name).await,
+        Step::ResealCheckpointKey => reseal_checkpoint_key(session).await,
         Step::Retire(data_key_id) => {
             session.act(Trace::default(), Command::RetireDataKey { data_key_id: *data_key_id }).await?;
             Ok(session.tools.custody.retire_replaced()?)
@@ -133,6 +143,14 @@ async fn reseal(session: &Session, name: &AuthorityName) -> Result<(), Obstacle>
     let Some(key) = key else { return Ok(()) };
     let sealed_key = session.tools.custody.reseal(key).await?;
     session.act(Trace::default(), Command::ResealAuthorityKey { name: name.clone(), sealed_key }).await?;
+    Ok(())
+}
+
+async fn reseal_checkpoint_key(session: &Session) -> Result<(), Obstacle> {
+    let key = session.tools.log.read(|view| view.state.cluster.checkpoints.key.clone());
+    let Some(key) = key else { return Ok(()) };
+    let sealed_key = session.tools.custody.reseal_checkpoint_key(key).await?;
+    session.act(Trace::default(), Command::ResealCheckpointKey { sealed_key }).await?;
     Ok(())
 }
 

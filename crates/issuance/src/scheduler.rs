@@ -1,6 +1,7 @@
 //! The scheduler: opens issuances when they are due, least life left first, at a bounded pace.
 //!
-//! It refuses to scan: it asks state's index for what is due, and sleeps until the next moment or the next change.
+//! It refuses to scan: it asks state's index for what is due, and sleeps until the next moment or the next change. It
+//! refuses to renew the estate at once because log time jumped: then a few an hour, until somebody says that time is right.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -13,7 +14,9 @@ use certwright_core::event::Trigger;
 use certwright_core::ids::{CertificateName, InstanceId};
 use certwright_core::log::{Position, Trace};
 use certwright_core::state::{Due, State};
+use certwright_core::time::Timestamp;
 use certwright_core::{Reason, Rejection};
+use certwright_raft::ClockJump;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tracing::{Instrument, Span};
@@ -28,12 +31,16 @@ const PACE: Duration = Duration::from_millis(20);
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// Rest after a refusal, so that one certificate that cannot be opened does not keep the scheduler busy.
 const REST: Duration = Duration::from_secs(2);
+/// How far log time may be ahead of the clocks that a jump is measured by, when somebody releases renewals: what one clock can
+/// have taken it along, twice over.
+const RELEASE_SLACK: Duration = Duration::from_secs(10);
 
 /// What is being done, so that it is not begun twice.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Work {
     Open(InstanceId),
     Reconcile(CertificateName),
+    Hold,
 }
 
 type Pending = Pin<Box<dyn Future<Output = Work> + Send>>;
@@ -69,16 +76,19 @@ pub(crate) async fn run(session: Arc<Session>) {
 fn begin(session: &Arc<Session>, begun: &mut BTreeSet<Work>, under_way: &FuturesUnordered<Pending>) -> Duration {
     let room = IN_FLIGHT_MAX.saturating_sub(under_way.len());
     let limit = room + begun.len();
-    let (now, unsettled, due, next) = session.tools.log.read(|view| {
+    let (now, (jump, renewals), unsettled, due, next) = session.tools.log.read(|view| {
         let now = session.tools.now(view);
+        // After the clock was read: reading it is what notices a jump.
+        let (jump, renewals) = held(session, view.state, now);
         let unsettled = view.state.unsettled(limit);
-        let due = view.state.due(now, limit).into_iter().filter_map(|due| open(view.state, due));
-        (now, unsettled, due.collect::<Vec<_>>(), view.state.next_due())
+        let due = view.state.due_held(now, limit, renewals).into_iter().filter_map(|due| open(view.state, due));
+        (now, (jump, renewals), unsettled, due.collect::<Vec<_>>(), view.state.next_due())
     });
     session.tools.metrics.due.set(i64::try_from(due.len()).unwrap_or(i64::MAX));
+    let hold = jump.map(|ahead_millis| (Work::Hold, Command::HoldRenewals { ahead_millis }));
     let reconcile =
         unsettled.into_iter().map(|name| (Work::Reconcile(name.clone()), Command::ReconcileCertificate { name }));
-    for (work, command) in reconcile.chain(due) {
+    for (work, command) in hold.into_iter().chain(reconcile).chain(due) {
         if under_way.len() >= IN_FLIGHT_MAX {
             return Duration::ZERO;
         }
@@ -86,7 +96,46 @@ fn begin(session: &Arc<Session>, begun: &mut BTreeSet<Work>, under_way: &Futures
             under_way.push(Box::pin(carry_out(session.clone(), work, command)));
         }
     }
+    if renewals < usize::MAX {
+        // What is held back is due all the time.
+        return SLEEP_MAX;
+    }
     next.map_or(SLEEP_MAX, |next| next.since(now)).min(SLEEP_MAX)
+}
+
+/// A jump of the clock that is to be put on record, and how many renewals may be begun, those included that are being
+/// begun and not applied yet.
+fn held(session: &Session, state: &State, now: Timestamp) -> (Option<u64>, usize) {
+    let tools = &session.tools;
+    if tools.renewals_percent >= 100 {
+        tools.metrics.held.set(0);
+        return (None, usize::MAX);
+    }
+    let cluster = &state.cluster;
+    // A server that starts finds old jumps in its log again: what somebody released since it began is judged. Log time may be
+    // ahead of the clocks that a jump is measured by.
+    let begins = |jump: &ClockJump| jump.from.plus(RELEASE_SLACK);
+    let is_new = |jump: &ClockJump| cluster.hold.is_none() && cluster.released_at.is_none_or(|at| begins(jump) >= at);
+    let seen = tools.log.clock_jump();
+    let jump = seen.filter(is_new);
+    if let Some(known) = seen.filter(|_| jump.is_none()) {
+        tools.log.forget_jump(known);
+    }
+    tools.metrics.held.set(i64::from(jump.is_some() || cluster.hold.is_some()));
+    let renewals = match (jump, &cluster.hold) {
+        (Some(_), _) => 0,
+        (None, None) => usize::MAX,
+        (None, Some(hold)) => {
+            let an_hour = an_hour(state.counts().instances, tools.renewals_percent);
+            usize::try_from(hold.left(an_hour, now)).unwrap_or(usize::MAX)
+        }
+    };
+    (jump.map(|jump| jump.ahead_millis()), renewals)
+}
+
+/// How many of that many instances may be renewed in an hour.
+fn an_hour(instances: usize, percent: u8) -> u64 {
+    (instances as u64 * u64::from(percent) / 100).max(1)
 }
 
 /// The command that opens the next generation of a due instance.
@@ -132,14 +181,14 @@ async fn place_in_trace(session: &Session, span: &Span, command: &Command) -> Tr
 
 /// The trace that a transaction was part of.
 async fn trace_of(session: &Session, position: Position) -> Trace {
-    let entry = session.tools.entry(position.index).await.ok().flatten();
-    let transaction = entry.as_ref().and_then(|entry| entry.transactions.get(position.ordinal as usize));
-    transaction.map_or_else(Trace::default, |transaction| transaction.trace)
+    let known = session.tools.transaction(position).await.ok().flatten();
+    known.map_or_else(Trace::default, |known| known.transaction.trace)
 }
 
 const fn command_name(command: &Command) -> &'static str {
     match command {
         Command::ReconcileCertificate { .. } => "reconcile",
+        Command::HoldRenewals { .. } => "hold",
         _ => "open",
     }
 }

@@ -317,9 +317,13 @@ impl Sequencer {
     /// The earlier outcome: its log time is in the log.
     fn settle_repeated(&self, job: Job, position: Position) {
         let tools = self.tools.clone();
+        if tools.log.read(|view| view.state.cluster.is_before_epoch(position.index)) {
+            let message = format!("the request took effect at {position}, before the cluster was restored");
+            return job.answer(Err(Rejection::new(Reason::OldEpoch, message).into()));
+        }
         self.settling.push(Box::pin(async move {
-            let entry = tools.entry(position.index).await.ok().flatten();
-            let at = entry.map_or_else(|| tools.log.read(|view| view.at), |entry| entry.at);
+            let known = tools.transaction(position).await.ok().flatten();
+            let at = known.map_or_else(|| tools.log.read(|view| view.at), |known| known.at);
             let outcome = Outcome { position, at, unchanged: false };
             job.answer(Ok(Settled { outcome, repeated: true }));
         }));

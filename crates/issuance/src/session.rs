@@ -12,7 +12,7 @@ use certwright_core::policy::{self, Action, AuthorizedActor, Resource};
 use certwright_core::time::Timestamp;
 use certwright_core::{Context, Event, Reason, Rejection, State};
 use certwright_custody::{DataKey, NodeSeal, SealedCustody};
-use certwright_raft::{AppliedEntry, Log, ReadError, View};
+use certwright_raft::{Effective, Log, ReadError, View};
 use certwright_seams::Seams;
 use certwright_seams::exec::compute;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -32,6 +32,8 @@ pub(crate) struct Tools {
     pub(crate) seal: Arc<NodeSeal>,
     pub(crate) seams: Seams,
     pub(crate) metrics: Metrics,
+    /// Of all instances, how many may be renewed in an hour while renewals are held back.
+    pub(crate) renewals_percent: u8,
     pub(crate) adopt: fn(&Span, Trace) -> Trace,
     pub(crate) link: fn(&Span, Trace),
 }
@@ -159,9 +161,9 @@ impl Session {
 }
 
 impl Tools {
-    /// The time that decisions use: log time, or the wall clock when that is ahead.
+    /// The time that decisions use: log time, or what would be stamped now when that is ahead.
     pub(crate) fn now(&self, view: &View<'_, State>) -> Timestamp {
-        view.at.max(Timestamp::from_millis(self.seams.clock.wall_millis()))
+        view.at.max(self.log.clock())
     }
 
     /// The same, from a view of its own.
@@ -225,10 +227,10 @@ impl Tools {
         result.await.ok()
     }
 
-    /// The log entry at an index, read on a worker: it may have to come from disk.
-    pub(crate) async fn entry(&self, index: u64) -> Result<Option<Arc<AppliedEntry<Event>>>, ReadError> {
+    /// The transaction at a position, read on a worker: it may have to come from disk.
+    pub(crate) async fn transaction(&self, position: Position) -> Result<Option<Effective<Event>>, ReadError> {
         let log = self.log.clone();
-        compute(&*self.seams.exec, "read", move || log.entry(index)).await
+        compute(&*self.seams.exec, "read", move || log.transaction(position)).await
     }
 
     /// The event at a position that `pick` recognises, read from the log.
@@ -237,12 +239,12 @@ impl Tools {
         position: Position,
         pick: impl FnMut(&Event) -> Option<T>,
     ) -> Result<T, Rejection> {
-        let entry = self
-            .entry(position.index)
+        let found = self
+            .transaction(position)
             .await
             .map_err(|error| Rejection::new(Reason::Internal, format!("cannot read the log at {position}: {error}")))?;
-        let transaction = entry.as_ref().and_then(|entry| entry.transactions.get(position.ordinal as usize));
-        let events = transaction.into_iter().flat_map(|tx| &tx.appends).flat_map(|append| &append.events);
+        let appends = found.iter().flat_map(|found| &found.transaction.appends);
+        let events = appends.flat_map(|append| &append.events);
         events.filter_map(pick).next().ok_or_else(|| {
             Rejection::new(Reason::Internal, format!("the log holds something else at {position} than state says"))
         })

@@ -5,8 +5,10 @@
 
 mod authorities;
 mod bootstrap;
+mod checkpoints;
 mod direct;
 mod estate;
+mod hold;
 mod ordering;
 mod server;
 mod stored;

@@ -58,6 +58,9 @@ pub enum ReadError {
     /// No quorum confirmed leadership in time.
     #[error("no quorum confirmed leadership in time")]
     NoQuorum,
+    /// Entries that a snapshot stood for have not come from the other nodes yet.
+    #[error("entries of the log are missing here until they have come from the other servers")]
+    Gap,
     /// The entries are no longer, or not, in the archive of this node.
     #[error("the log before index {first} is not kept here")]
     TooOld {

@@ -2,6 +2,7 @@
 //!
 //! It refuses IO, clocks and guesses: a replica is a function of the entries it was given.
 
+pub(crate) mod cuts;
 pub(crate) mod dedup;
 pub(crate) mod machine;
 pub(crate) mod recent;

@@ -2,22 +2,25 @@
 //!
 //! It refuses openraft's vocabulary: callers see positions, marks, leadership and members.
 
-mod backfill;
+pub(crate) mod backfill;
 pub(crate) mod entries;
+mod introductions;
 mod leadership;
 mod members;
 mod open;
 mod propose;
 mod serve;
+pub(crate) mod silence;
 mod snapshots;
 mod stop;
+mod timekeeping;
+pub(crate) mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::log::{Fold, Position, RequestId, Transaction};
 use certwright_core::mutant::{self, Mutant};
-use certwright_core::time::Timestamp;
 use certwright_proto::storage::{EntryBuilder, encode_transaction};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardReason, LinearizableReadError, RaftError};
@@ -35,12 +38,16 @@ use crate::fold::shared::Shared;
 use crate::fold::waiters::Joined;
 use crate::handle::entries::Entries;
 use crate::handle::propose::Proposal;
+use crate::handle::silence::Heard;
+use crate::handle::witness::Witness;
 use crate::limits::{ENTRY_OCTETS_MAX, LEASE_RETRY_EVERY, PROPOSE_TIMEOUT, READ_INDEX_TIMEOUT};
 use crate::member::{Leadership, Mark, Member, Members, Role};
 use crate::peer::channels::{Channels, Lane};
 use crate::projection::worker::Projection;
 use crate::snapshot::Snapshots;
-use crate::view::{AppliedEntry, Committed, View};
+use crate::view::{AppliedEntry, Committed, Effective, View};
+use crate::wal::Wal;
+use crate::wal::gaps::Gaps;
 use crate::watch::Watch;
 
 /// What a node says of itself.
@@ -75,9 +82,11 @@ struct Inner<F: Fold> {
     entries: Arc<Entries<F>>,
     snapshots: Arc<Snapshots>,
     channels: Arc<Channels>,
+    witness: Arc<Witness<F>>,
     projection: Projection,
     proposals: mpsc::Sender<Proposal>,
     leadership: watch::Receiver<Leadership>,
+    heard: Arc<Heard>,
     /// Ends the tasks of this log.
     cancel: CancellationToken,
     /// Fires when consensus has ended, for whatever reason.
@@ -115,10 +124,21 @@ impl<F: Fold> Log<F> {
         self.inner.channels.pins().trust(peers);
     }
 
+    /// What a backup is read from.
+    pub(crate) fn for_backup(&self) -> (Arc<Shared<F>>, Arc<Snapshots>, Wal, Arc<Gaps>) {
+        let Inner { shared, snapshots, store, .. } = &*self.inner;
+        (Arc::clone(shared), Arc::clone(snapshots), store.wal().clone(), Arc::clone(store.gaps()))
+    }
+
     /// Whether the membership that is applied here names that node, as voter or learner. Peers trusted before that are
     /// heard by consensus alone.
     pub fn is_member(&self, node_id: u64) -> bool {
         self.inner.shared.is_member(node_id)
+    }
+
+    /// Node ids of the membership that is applied here, voters and learners.
+    pub fn applied_members(&self) -> Vec<u64> {
+        self.inner.shared.replica().membership.nodes().map(|(&id, _)| id).collect()
     }
 
     /// A connection to a peer for what other rooms say on the internal port: mutual TLS, made when first used. `None`
@@ -216,7 +236,7 @@ impl<F: Fold> Log<F> {
             loop {
                 let term = self.leading_term()?;
                 let mark = self.inner.shared.mark();
-                let now = Timestamp::from_millis(self.inner.shared.seams.clock.wall_millis());
+                let now = self.inner.shared.clocks.now();
                 let mut builder = EntryBuilder::new();
                 builder.request_digest();
                 let payload = Payload(builder.finish(mark.at.max(now)));
@@ -314,25 +334,61 @@ impl<F: Fold> Log<F> {
         self.inner.entries.get(index)
     }
 
+    /// The transaction at a position, decoded, if it took effect; as [`entry`](Self::entry), and cheaper: of what is on disk
+    /// nothing else is decoded.
+    pub fn transaction(&self, position: Position) -> Result<Option<Effective<F::Event>>, ReadError> {
+        self.inner.entries.transaction(position)
+    }
+
+    /// The log's hash chain after the applied entry with that index; `None` when it is not applied here, or what is needed
+    /// to know is no longer kept. Blocks on the disk: up to a segment is read.
+    pub fn chain_after(&self, index: u64) -> Result<Option<[u8; 32]>, ReadError> {
+        self.inner.entries.chain_after(index)
+    }
+
     /// Watches the log after a position; `TooOld` when what follows it is not kept here.
-    pub fn watch(&self, after: Position) -> Result<Watch<F>, ReadError> {
-        Watch::new(Arc::clone(&self.inner.entries), self.inner.stopped.clone(), after)
+    pub async fn watch(&self, after: Position) -> Result<Watch<F>, ReadError> {
+        Watch::new(Arc::clone(&self.inner.entries), self.inner.stopped.clone(), after).await
     }
 
     /// The projected value of a key.
     pub fn lookup(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.inner.projection.store().get(key).unwrap_or_else(|error| {
-            tracing::error!(%error, "the projection cannot be read");
-            None
-        })
+        let found = self.inner.projection.store().get(key);
+        found.unwrap_or_else(|error| self.inner.projection.doubt(&error))
+    }
+
+    /// Waits until every entry up to that index is projected, those of before a snapshot included.
+    pub async fn wait_projected(&self, index: u64, limit: Duration) -> Result<(), ReadError> {
+        let mut complete = self.inner.projection.complete();
+        match timeout(limit, complete.wait_for(|complete| *complete >= index)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ReadError::Stopped),
+            Err(_) => Err(ReadError::Behind { applied: *self.inner.projection.complete().borrow(), wanted: index }),
+        }
+    }
+
+    /// Grows when the projection is emptied or could not be read: pages of [`scan`](Self::scan) that were read while it
+    /// stays are of one whole projection.
+    pub fn projection_wipes(&self) -> u64 {
+        self.inner.projection.wipes()
     }
 
     /// At most `limit` projected pairs whose key starts with `prefix`, in key order, after the key `after`.
     pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.inner.projection.store().scan(prefix, after, limit).unwrap_or_else(|error| {
-            tracing::error!(%error, "the projection cannot be read");
-            Vec::new()
-        })
+        let found = self.inner.projection.store().scan(prefix, after, limit);
+        found.unwrap_or_else(|error| self.inner.projection.doubt(&error))
+    }
+
+    /// Whether there is room for the log's next segment; each call that finds none has it looked for again. Without it
+    /// proposals are refused with `Storage`, and entries of a leader are not taken.
+    pub fn has_room(&self) -> bool {
+        self.inner.store.wal().check_space().is_ok()
+    }
+
+    /// Milliseconds between heartbeats, and those after which a leader is missed at the earliest.
+    pub fn timers(&self) -> (u64, u64) {
+        let config = self.inner.raft.config();
+        (config.heartbeat_interval, config.election_timeout_min)
     }
 
     /// What this node says of itself.

@@ -3,10 +3,15 @@
 //!
 //! It refuses to know what an event means, and no type of openraft or sled leaves it.
 
+mod backup;
 pub mod chain;
+mod clocks;
 mod consensus;
 mod error;
 mod fold;
+mod folded;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod handle;
 pub mod limits;
 mod member;
@@ -14,17 +19,26 @@ mod metrics;
 mod options;
 mod peer;
 mod projection;
+mod refound;
+mod replay;
 mod snapshot;
+mod survivor;
 #[cfg(test)]
 mod tests;
 mod view;
 pub mod wal;
 mod watch;
 
+pub use backup::Source;
+pub use clocks::ClockJump;
 pub use error::{MembershipError, OpenError, ProposeError, ReadError};
+pub use folded::Folded;
 pub use handle::{Log, Status};
 pub use member::{Leadership, Mark, Member, Members, PeerNode, Role};
 pub use options::LogOptions;
 pub use projection::{Batch, MemoryStore, ProjectionError, ProjectionStore, Projector, SledStore};
-pub use view::{AppliedEntry, Committed, View};
+pub use refound::{Ground, Refounding};
+pub use replay::{Replayed, replay};
+pub use survivor::Survivor;
+pub use view::{AppliedEntry, Committed, Effective, View};
 pub use watch::{Watch, WatchItem};

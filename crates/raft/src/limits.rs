@@ -34,7 +34,7 @@ pub const DEDUP_AGE_MAX: Duration = Duration::from_secs(120);
 pub const RECENT_OCTETS_MAX: usize = 16 * 1024 * 1024;
 /// Entries kept decoded for watchers and the projection.
 pub const RECENT_ENTRIES_MAX: usize = 4096;
-/// Entries read from disk that are kept decoded for repeated look-ups.
+/// Entries read from disk that are kept as they lie there, for repeated look-ups.
 pub const ENTRY_CACHE_MAX: usize = 64;
 /// Octets read from disk at a time for a slow watcher.
 pub const READ_OCTETS_MAX: usize = 1024 * 1024;
@@ -64,8 +64,24 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A change of membership: two entries, and a learner's first contact.
 pub const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(15);
-/// Handing leadership over on shutdown.
+/// Handing leadership over to a server that was named.
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one voter may take to take over before the next one is asked: an fdatasync and two round trips, many times.
+pub const HAND_OVER_ATTEMPT: Duration = Duration::from_secs(2);
+/// How long the last connections of a leader whose process died may take to end after the first.
+pub const LINKS_END: Duration = Duration::from_millis(100);
+/// How often a leader that may have died is dialled while it answers with broken connections.
+pub const PROBES_MAX: usize = 10;
+/// Between two of those.
+pub const PROBE_PAUSE: Duration = Duration::from_millis(10);
+/// How long one of them may take: a handshake over the longest distance between two regions.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long survivors may take to say what they have seen of the leader's death.
+pub const TESTIMONY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often survivors are asked: whoever has not noticed yet does within a moment.
+pub const TESTIMONIES_MAX: usize = 10;
+/// Between two rounds of questions.
+pub const TESTIMONY_PAUSE: Duration = Duration::from_millis(50);
 /// How long a stopping server waits for requests under way on the internal port.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -94,5 +110,29 @@ pub const WAL_SEGMENT_OCTETS_MIN: u64 = 64 * 1024;
 pub const WAL_SEGMENT_OCTETS_MAX: u64 = 1024 * 1024 * 1024;
 /// Octets of a segment that are not for frames: header, opening frames, seal.
 pub const WAL_SEGMENT_RESERVE_OCTETS: u64 = 16 * 1024;
-/// Archived segments whose index is kept in memory; one index has 12 octets an entry.
-pub const WAL_INDEXES_KEPT: usize = 16;
+/// Entries of archived segments whose place is kept in memory, some 16 octets each; a segment of the largest entries has a
+/// thousand. Tests have smaller segments.
+pub const WAL_INDEX_ENTRIES_KEPT: usize = if cfg!(test) { 16 * 15 } else { 1 << 20 };
+
+/// How far log time may be ahead of the median of the voters' clocks, and how far a leader's own clock may be off before it
+/// gives way: many times what machines that are kept in time differ by.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(5);
+/// Members that joined while a server was away and that it speaks with before its record names them: more than join in any
+/// outage.
+pub const INTRODUCED_MAX: usize = 16;
+/// Longest address of one of them: a host name and a port.
+pub const ADDRESS_OCTETS_MAX: usize = 264;
+/// How long no leader must have been heard before others are asked about a stranger at the door.
+pub const INTRODUCTION_AFTER: Duration = Duration::from_secs(1);
+/// Pause between two such rounds.
+pub const INTRODUCTION_EVERY: Duration = Duration::from_millis(500);
+/// How long an answer may take.
+pub const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often voters ask each other what their clocks show.
+pub const CLOCK_EVERY: Duration = Duration::from_secs(1);
+/// The same while a node knows too few clocks to stamp anything.
+pub const CLOCK_HASTE: Duration = Duration::from_millis(100);
+/// How long an answer may take: half of that is how wrong it can be.
+pub const CLOCK_ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long an answer counts: several rounds may be lost.
+pub const CLOCK_FRESH: Duration = Duration::from_secs(10);

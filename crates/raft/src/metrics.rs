@@ -2,7 +2,7 @@
 //!
 //! It refuses labels that grow with the estate.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::error::ProposeError;
 
@@ -23,6 +23,9 @@ pub(crate) struct LogMetrics {
     pub(crate) projection_index: IntGauge,
     pub(crate) projection_wipes: IntCounter,
     pub(crate) snapshot_index: IntGauge,
+    pub(crate) snapshot_cut_seconds: Histogram,
+    pub(crate) snapshots_without_room: IntCounter,
+    pub(crate) clock_ahead_seconds: Gauge,
     pub(crate) backfills_discarded: IntCounter,
 }
 
@@ -75,15 +78,30 @@ impl LogMetrics {
                 "Gaps in the archive whose entries, as members sent them, did not chain.",
             ),
             snapshot_index: gauge("certwright_raft_snapshot_index", "Index that the newest snapshot covers."),
+            snapshot_cut_seconds: histogram(
+                "certwright_raft_snapshot_cut_seconds",
+                "How long a snapshot's cut kept entries from being applied.",
+            ),
+            snapshots_without_room: counter(
+                "certwright_raft_snapshots_without_room_total",
+                "Snapshots that were due and found no room; each is tried again.",
+            ),
+            clock_ahead_seconds: Gauge::new(
+                "certwright_raft_clock_ahead_seconds",
+                "This machine's clock against the median of the voters'.",
+            )
+            .expect("the name is a valid metric name"),
         };
         metrics.register_all(registry)?;
         Ok(metrics)
     }
 
     fn register_all(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        for gauge in [&self.role, &self.term, &self.applied_index, &self.projection_index, &self.snapshot_index] {
+        let positions = [&self.applied_index, &self.projection_index, &self.snapshot_index];
+        for gauge in positions.into_iter().chain([&self.role, &self.term]) {
             registry.register(Box::new(gauge.clone()))?;
         }
+        registry.register(Box::new(self.clock_ahead_seconds.clone()))?;
         for counter in [
             &self.fsync_octets,
             &self.leader_changes,
@@ -92,11 +110,13 @@ impl LogMetrics {
             &self.handshakes_refused,
             &self.projection_wipes,
             &self.backfills_discarded,
+            &self.snapshots_without_room,
         ] {
             registry.register(Box::new(counter.clone()))?;
         }
         registry.register(Box::new(self.commit_seconds.clone()))?;
         registry.register(Box::new(self.fsync_seconds.clone()))?;
+        registry.register(Box::new(self.snapshot_cut_seconds.clone()))?;
         registry.register(Box::new(self.failed_proposals.clone()))
     }
 

@@ -19,7 +19,7 @@ pub struct LogOptions {
     pub epoch: u64,
     /// Shortest and longest wait for a leader before an election; 500 to 1000.
     pub election_millis: (u64, u64),
-    /// Between heartbeats; 100.
+    /// Between heartbeats; 150. An answer that takes longer does not count: more than the slowest round trip.
     pub heartbeat_millis: u64,
     /// Size of a segment of the log.
     pub segment_octets: u64,
@@ -40,7 +40,7 @@ impl LogOptions {
             node_id,
             epoch,
             election_millis: (500, 1000),
-            heartbeat_millis: 100,
+            heartbeat_millis: 150,
             segment_octets: 64 * 1024 * 1024,
             snapshot_every_octets: 256 * 1024 * 1024,
             strict: false,

@@ -6,6 +6,7 @@
 pub(crate) mod accept;
 pub(crate) mod channels;
 pub(crate) mod client;
+pub(crate) mod deaths;
 pub(crate) mod pins;
 pub(crate) mod service;
 pub(crate) mod tls;

@@ -5,6 +5,7 @@
 
 mod backfill;
 mod bounds;
+mod clocks;
 mod cluster;
 mod failover;
 mod membership;
@@ -12,5 +13,7 @@ mod restart;
 mod simulated;
 mod single;
 mod snapshots;
+mod succession;
 mod suite;
 mod tls;
+mod transfer;

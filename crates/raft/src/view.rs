@@ -5,6 +5,7 @@
 use certwright_core::log::{Position, RequestId, Transaction};
 use certwright_core::time::Timestamp;
 
+use crate::chain::Chain;
 use crate::fold::dedup::Dedup;
 
 /// Where and when a transaction was committed and applied.
@@ -24,6 +25,10 @@ pub struct View<'a, F> {
     pub position: Position,
     /// Log time of the last entry applied.
     pub at: Timestamp,
+    /// Index of the last entry applied, one of consensus itself included; 0 before everything.
+    pub index: u64,
+    /// The log's hash chain after that entry.
+    pub chain: Chain,
     pub(crate) dedup: &'a Dedup,
 }
 
@@ -45,6 +50,15 @@ pub struct AppliedEntry<E> {
     pub transactions: Vec<Transaction<E>>,
     /// For each transaction, whether replicas skipped it: a guard or revision did not hold, or it was a repeat.
     pub refused: Vec<bool>,
+}
+
+/// A transaction that took effect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Effective<E> {
+    /// Its log time.
+    pub at: Timestamp,
+    /// The transaction.
+    pub transaction: Transaction<E>,
 }
 
 impl<E> AppliedEntry<E> {

@@ -25,6 +25,7 @@ mod frame;
 pub(crate) mod gaps;
 mod header;
 mod live;
+pub(crate) mod read;
 mod recover;
 mod segment;
 mod shared;
@@ -48,7 +49,8 @@ use writer::{Current, Message, Op, Surroundings, Tail, Work, Writer};
 pub use archive::SegmentInfo;
 pub use error::WalError;
 pub use types::{Done, Identity, LogMark, NotAfter, Record, Recovered, SyncObserver, SyncSample, WalOptions};
-pub use verify::{Finding, Report, verify};
+pub use verify::{Finding, Places, Report, See, Seen, verify, verify_seeing};
+pub(crate) use writer::is_lack_of_space;
 
 /// Held while the log is open.
 const LOCK_NAME: &str = "lock";

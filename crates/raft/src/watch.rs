@@ -51,58 +51,49 @@ pub struct Watch<F: Fold> {
 
 impl<F: Fold> Watch<F> {
     /// Watches after a position; `TooOld` when entries after it are not kept here.
-    pub(crate) fn new(
+    pub(crate) async fn new(
         entries: Arc<Entries<F>>,
         stopped: CancellationToken,
         after: Position,
     ) -> Result<Self, ReadError> {
         let applied = entries.watch();
         let mut watch = Self { entries, applied, stopped, seen: after, skipped: None, fetched: VecDeque::new() };
-        watch.fetch()?;
+        watch.fetch().await?;
         Ok(watch)
     }
 
-    /// The next item; `None` when the log has stopped or its archive no longer reaches back to this watcher.
-    pub async fn next(&mut self) -> Option<WatchItem<F::Event>> {
+    /// The next item; `Stopped` when the log has stopped, `TooOld` when its archive no longer reaches back to this
+    /// watcher. Ask no more after an error.
+    pub async fn next(&mut self) -> Result<WatchItem<F::Event>, ReadError> {
         loop {
             if let Some(item) = self.take() {
-                return Some(item);
+                return Ok(item);
             }
             self.applied.borrow_and_update();
-            match self.fetch() {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(%error, after = %self.seen, "a watch ends");
-                    return None;
-                }
+            if self.fetch().await? {
+                continue;
             }
             if let Some(position) = self.skipped.take() {
-                return Some(WatchItem::Bookmark(position));
+                return Ok(WatchItem::Bookmark(position));
             }
             tokio::select! {
                 biased;
-                () = self.stopped.cancelled() => return None,
-                changed = self.applied.changed() => changed.ok()?,
+                () = self.stopped.cancelled() => return Err(ReadError::Stopped),
+                changed = self.applied.changed() => changed.map_err(|_| ReadError::Stopped)?,
             }
         }
     }
 
     /// Fetches what follows; says whether there was anything.
-    fn fetch(&mut self) -> Result<bool, ReadError> {
+    async fn fetch(&mut self) -> Result<bool, ReadError> {
         // The entry of the last position may have more transactions; index 0 holds none and may be long gone.
         let from = match self.fetched.back() {
             Some(last) => last.index + 1,
             None if self.skipped_whole(self.seen) => self.seen.index + 1,
             None => self.seen.index,
         };
-        match self.entries.range(from, FETCH_ENTRIES) {
-            Ok(found) => {
-                self.fetched.extend(found);
-                Ok(!self.fetched.is_empty())
-            }
-            Err(error) => Err(error),
-        }
+        self.fetched.extend(self.entries.fetch(from, FETCH_ENTRIES).await?);
+        Ok(!self.fetched.is_empty())
     }
 
     /// Whether nothing of the entry at that position is left to tell.

@@ -9,6 +9,8 @@ mod places;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -101,16 +103,21 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Ports that may be drawn for servers that must keep theirs over a restart: not reserved, and below those from which
+/// Ports that may be picked for servers that must keep theirs over a restart: not reserved, and below those from which
 /// systems take ports for outgoing connections, so that nothing takes one between being found free and being used.
-const DRAWN_PORTS: std::ops::Range<u16> = 10_240..32_000;
+const PICKED_PORTS: std::ops::Range<u16> = 10_240..32_000;
 
-/// Draws a port number that a server may try to listen on.
-pub fn draw_port(entropy: &dyn crate::Entropy) -> u16 {
-    let mut octets = [0; 8];
-    entropy.fill(&mut octets);
-    let width = u64::from(DRAWN_PORTS.end - DRAWN_PORTS.start);
-    DRAWN_PORTS.start + (u64::from_be_bytes(octets) % width) as u16
+/// A port number that a server may try to listen on: the first is drawn, those after it follow one by one, so that a
+/// process that picks ports for several servers never picks one twice before the first of them listens.
+pub fn pick_port(entropy: &dyn crate::Entropy) -> u16 {
+    static PICKED: OnceLock<AtomicU16> = OnceLock::new();
+    let width = PICKED_PORTS.end - PICKED_PORTS.start;
+    let next = PICKED.get_or_init(|| {
+        let mut octets = [0; 2];
+        entropy.fill(&mut octets);
+        AtomicU16::new(u16::from_be_bytes(octets))
+    });
+    PICKED_PORTS.start + next.fetch_add(1, Ordering::Relaxed) % width
 }
 
 #[cfg(test)]

@@ -42,7 +42,9 @@ pub fn grant_from_message(request: &v1::CreateTokenRequest) -> Result<TokenGrant
         Some(JoinRole::Node) if !request.labels.is_empty() => {
             Err(invalid("labels", "a token for a node has no labels"))
         }
+        Some(JoinRole::Node) if request.learner => Ok(TokenGrant::Learner),
         Some(JoinRole::Node) => Ok(TokenGrant::Node),
+        Some(JoinRole::Agent) if request.learner => Err(invalid("learner", "an agent never votes")),
         Some(JoinRole::Agent) => {
             let name = match &*request.agent {
                 "" => None,
@@ -57,7 +59,7 @@ pub fn grant_from_message(request: &v1::CreateTokenRequest) -> Result<TokenGrant
 /// The role of a grant.
 pub const fn role_of(grant: &TokenGrant) -> JoinRole {
     match grant {
-        TokenGrant::Node => JoinRole::Node,
+        TokenGrant::Node | TokenGrant::Learner => JoinRole::Node,
         TokenGrant::Agent { .. } => JoinRole::Agent,
     }
 }
@@ -65,7 +67,7 @@ pub const fn role_of(grant: &TokenGrant) -> JoinRole {
 /// The token as of log time `now`, without what proves it.
 pub fn token_to_message(token: &Token, now: Timestamp) -> v1::JoinToken {
     let (agent, labels) = match &token.grant {
-        TokenGrant::Node => Default::default(),
+        TokenGrant::Node | TokenGrant::Learner => Default::default(),
         TokenGrant::Agent { name, labels } => {
             (name.as_ref().map(ToString::to_string).unwrap_or_default(), labels.clone())
         }

@@ -4,7 +4,7 @@
 //! key in any form but its public one.
 
 use certwright_core::Event;
-use certwright_core::event::{Delivered, Identity, Issued, NodeRecord, TokenGrant};
+use certwright_core::event::{Delivered, EpochOpened, Identity, Issued, NodeRecord, TokenGrant};
 use certwright_core::ids::InstanceId;
 use certwright_core::log::{Position, Trace, Transaction};
 use certwright_core::spec::{AuthoritySpec, CertificateSpec, IssuerSpec};
@@ -38,6 +38,8 @@ pub fn events_of(position: Position, at: Timestamp, transaction: &Transaction<Ev
         data_json: data(&event.resolved(position)).to_string(),
         trace_id: trace_id(&transaction.trace),
         number,
+        // Known to those who have the state.
+        epoch: 0,
     };
     (0..).zip(events).map(message).collect()
 }
@@ -52,11 +54,16 @@ pub fn data(event: &Event) -> Value {
         Event::ClusterBootstrapped { cluster_id, epoch } => {
             json!({ "clusterId": cluster_id.to_string(), "epoch": epoch })
         }
+        Event::EpochOpened(opened) => epoch_data(opened),
         Event::NodeJoined(node) => node_data(node),
         Event::DataKeyWrapped { node_id, data_key_id, wrapped: _ } | Event::DataKeyProved { node_id, data_key_id } => {
             json!({ "nodeId": node_id, "dataKeyId": data_key_id })
         }
         Event::NodeRemoved { node_id } => json!({ "nodeId": node_id }),
+        Event::NodeRoleSet { node_id, learner } => json!({ "nodeId": node_id, "learner": learner }),
+        Event::RenewalsHeld { ahead_millis } => json!({ "aheadMillis": ahead_millis }),
+        Event::RenewalsReleased => json!({}),
+        Event::FormatRaised { format } => json!({ "format": format.0 }),
         Event::DataKeyRotated { data_key_id, wrapped } => {
             let node_ids: Vec<_> = wrapped.iter().map(|(node_id, _)| node_id).collect();
             json!({ "dataKeyId": data_key_id, "nodeIds": node_ids })
@@ -68,6 +75,17 @@ pub fn data(event: &Event) -> Value {
         Event::AdministratorIdentityIssued { name, identity } => {
             json!({ "name": name.as_str(), "identity": identity_data(identity) })
         }
+        Event::CheckpointKeyMade { public_key, sealed_key } => {
+            json!({ "publicKey": hex::encode(public_key), "dataKeyId": sealed_key.data_key_id })
+        }
+        Event::CheckpointKeyResealed { sealed_key } => json!({ "dataKeyId": sealed_key.data_key_id }),
+        Event::CheckpointSigned(signed) => json!({
+            "epoch": signed.epoch,
+            "index": signed.index,
+            "chain": hex::encode(signed.chain),
+            "at": signed.at.to_string(),
+            "signature": hex::encode(signed.signature),
+        }),
         Event::TokenCreated { id, secret_hash: _, grant, expires_at } => {
             json!({ "id": id.as_str(), "grant": grant_data(grant), "expiresAt": expires_at.to_string() })
         }
@@ -76,7 +94,9 @@ pub fn data(event: &Event) -> Value {
             json!({ "name": name.as_str(), "labels": labels, "keyHash": hex::encode(spki_hash) })
         }
         Event::AgentLabelsChanged { labels } => json!({ "labels": labels }),
-        Event::AgentIdentityIssued { identity } => json!({ "identity": identity_data(identity) }),
+        Event::AgentIdentityIssued { identity, readmitted } => {
+            json!({ "identity": identity_data(identity), "readmitted": readmitted })
+        }
         Event::AuthorityDeclared { .. }
         | Event::AuthorityKeyResealed { .. }
         | Event::AuthorityCertificateIntended { .. }
@@ -147,6 +167,17 @@ fn certificate_data(event: &Event) -> Value {
     }
 }
 
+fn epoch_data(opened: &EpochOpened) -> Value {
+    json!({
+        "epoch": opened.epoch,
+        "cause": opened.cause.name(),
+        "afterIndex": opened.after_index,
+        "afterChain": hex::encode(opened.after_chain),
+        "after": opened.after.to_string(),
+        "at": opened.at.to_string(),
+    })
+}
+
 fn node_data(node: &NodeRecord) -> Value {
     json!({
         "nodeId": node.id,
@@ -171,6 +202,7 @@ fn grant_data(grant: &TokenGrant) -> Value {
     let role = role_of(grant).name();
     match grant {
         TokenGrant::Node => json!({ "role": role }),
+        TokenGrant::Learner => json!({ "role": role, "learner": true }),
         TokenGrant::Agent { name, labels } => {
             json!({ "role": role, "agent": name.as_ref().map(|name| name.as_str()), "labels": labels })
         }

@@ -122,6 +122,7 @@ fn open(instance: &Instance) -> Option<Condition> {
         Trigger::Due => ("Renewing", "its renewal time has come"),
         Trigger::Requested => ("ManuallyTriggered", "somebody asked for it"),
         Trigger::SpecChanged => ("RequestChanged", "the specification changed"),
+        Trigger::Restored => ("Restored", "the agent holds a certificate that is not in the restored log"),
         Trigger::Direct => ("Requested", "a caller asked for it"),
     };
     let message = format!("issuing generation {} for agent {}: {why}", open.generation, instance.agent);

@@ -9,13 +9,13 @@ use certwright_core::ids::{
 use certwright_core::log::{CodecError, Position};
 use certwright_core::spec::{CertificateSpec, PackedSpec};
 use certwright_core::state::{
-    Agent, Authority, Certificate, Certified, Cluster, Delivery, Generated, IdentityState, Instance, Issuer, Node,
-    Open, Token,
+    Agent, Authority, Certificate, Certified, CheckpointKey, Checkpoints, Cluster, Delivery, Generated, IdentityState,
+    Instance, Issuer, Node, Open, RenewalHold, Token,
 };
 
 use super::event::encode_failure;
 use super::v1;
-use super::wire::{fixed, instance, map, moment, name, need, octets, pairs, serial};
+use super::wire::{broken, fixed, instance, map, moment, name, need, octets, pairs, serial};
 
 fn uid(what: &'static str, uid: Option<v1::Uid>) -> Result<Uid, CodecError> {
     need(what, uid).map(|uid| Uid(uid.into()))
@@ -33,6 +33,50 @@ pub(super) fn encode_cluster(cluster: &Cluster, applied: Position) -> v1::Cluste
         last_node_id: cluster.last_node_id,
         data_key_id: cluster.data_key_id,
         applied: Some(applied.into()),
+        checkpoints: (cluster.checkpoints != Checkpoints::default()).then(|| (&cluster.checkpoints).into()),
+        hold: cluster.hold.map(|hold| v1::RenewalHold {
+            since_millis: hold.since.millis(),
+            ahead_millis: hold.ahead_millis,
+            hour_millis: hold.hour.millis(),
+            begun: hold.begun,
+        }),
+        released_millis: cluster.released_at.map(|at| at.millis()),
+        epochs: cluster.epochs.iter().map(Into::into).collect(),
+    }
+}
+
+impl From<&Checkpoints> for v1::CheckpointsRecord {
+    fn from(checkpoints: &Checkpoints) -> Self {
+        let key = checkpoints.key.as_ref().map(|key| v1::CheckpointKeyMade {
+            public_key: octets(&key.public_key),
+            sealed_key: Some((&key.sealed_key).into()),
+        });
+        let last = checkpoints.last.as_ref();
+        Self {
+            revision: checkpoints.revision,
+            key,
+            last: last.map(|(signed, _)| signed.into()),
+            last_position: last.map(|(_, position)| (*position).into()),
+        }
+    }
+}
+
+impl TryFrom<v1::CheckpointsRecord> for Checkpoints {
+    type Error = CodecError;
+
+    fn try_from(record: v1::CheckpointsRecord) -> Result<Self, CodecError> {
+        let key = |key: v1::CheckpointKeyMade| {
+            Ok::<_, CodecError>(CheckpointKey {
+                public_key: fixed("public key", &key.public_key)?,
+                sealed_key: need("sealed key", key.sealed_key)?.into(),
+            })
+        };
+        let last = match (record.last, record.last_position) {
+            (None, None) => None,
+            (Some(last), position) => Some((last.try_into()?, self::position("checkpoint's position", position)?)),
+            (None, Some(_)) => return Err(broken("snapshot", "the position of a checkpoint without it")),
+        };
+        Ok(Self { revision: record.revision, key: record.key.map(key).transpose()?, last })
     }
 }
 
@@ -44,6 +88,15 @@ pub(super) fn decode_cluster(record: v1::ClusterRecord) -> Result<(Cluster, Posi
         epoch: record.epoch,
         last_node_id: record.last_node_id,
         data_key_id: record.data_key_id,
+        epochs: record.epochs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+        checkpoints: record.checkpoints.map(TryInto::try_into).transpose()?.unwrap_or_default(),
+        hold: record.hold.map(|hold| RenewalHold {
+            since: moment(hold.since_millis),
+            ahead_millis: hold.ahead_millis,
+            hour: moment(hold.hour_millis),
+            begun: hold.begun,
+        }),
+        released_at: record.released_millis.map(moment),
         ..Cluster::default()
     };
     Ok((cluster, position("applied position", record.applied)?))
@@ -60,6 +113,7 @@ impl From<&Node> for v1::NodeState {
             proved: node.proved,
             identity: node.identity.as_ref().map(Into::into),
             removed: node.removed,
+            learner: node.learner,
         }
     }
 }
@@ -71,6 +125,7 @@ pub(super) fn decode_node(node: v1::NodeState) -> Result<Node, CodecError> {
         proved: node.proved,
         identity: node.identity.map(IdentityState::try_from).transpose()?,
         removed: node.removed,
+        learner: node.learner,
     })
 }
 

@@ -121,6 +121,33 @@ pub fn decode_entry<F: Fold>(codec: &dyn Codec<F>, payload: Bytes) -> Result<Dec
     Ok(DecodedEntry { at: moment(entry.at_millis), digest: entry.digest, transactions })
 }
 
+/// An entry of which only what is asked for is decoded.
+pub struct EntryParts(v1::EntryParts);
+
+impl EntryParts {
+    /// Takes a payload apart.
+    pub fn read(payload: Bytes) -> Result<Self, CodecError> {
+        let parts: v1::EntryParts = read("entry", payload)?;
+        check_version("entry", parts.version)?;
+        Ok(Self(parts))
+    }
+
+    /// Log time.
+    pub fn at(&self) -> Timestamp {
+        moment(self.0.at_millis)
+    }
+
+    /// Decodes the transaction with that ordinal; `None` when there are fewer.
+    pub fn transaction<F: Fold>(
+        &self,
+        codec: &dyn Codec<F>,
+        ordinal: u32,
+    ) -> Result<Option<Transaction<F::Event>>, CodecError> {
+        let Some(octets) = self.0.transactions.get(ordinal as usize) else { return Ok(None) };
+        decode_transaction(codec, read("transaction", octets.clone())?).map(Some)
+    }
+}
+
 fn decode_transaction<F: Fold>(
     codec: &dyn Codec<F>,
     transaction: v1::Transaction,

@@ -4,44 +4,58 @@
 
 mod parts;
 
-use certwright_core::Event;
 use certwright_core::event::Identity;
 use certwright_core::ids::{
     AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, IssuerName, TokenId,
 };
 use certwright_core::log::CodecError;
+use certwright_core::{Event, Format};
 use prost::Message;
 
 pub(super) use parts::encode_failure;
 
 use super::v1::{self, event::Kind};
-use super::wire::{
-    VERSION, broken, check_version, fixed, instance, map, moment, name, need, octets, pairs, read, serial,
-};
+use super::wire::{broken, fixed, instance, map, moment, name, need, octets, pairs, read_as, serial};
 
 /// Encodes one event with its version.
 pub(super) fn encode(event: &Event) -> Vec<u8> {
-    v1::Event { version: VERSION, kind: Some(encode_kind(event)) }.encode_to_vec()
+    v1::Event { version: event.format().0, kind: Some(encode_kind(event)) }.encode_to_vec()
 }
 
 /// Decodes one event.
 pub(super) fn decode(bytes: &[u8]) -> Result<Event, CodecError> {
-    let event: v1::Event = read("event", bytes)?;
-    check_version("event", event.version)?;
-    decode_kind(need("event's kind", event.kind)?)
+    let (event, format) = read_as("event", bytes, |event: &v1::Event| event.version)?;
+    let event = decode_kind(need("event's kind", event.kind)?)?;
+    if event.format() != format {
+        return Err(broken("event", format!("{} does not belong to format {format}", event.kind())));
+    }
+    Ok(event)
 }
 
 fn encode_kind(event: &Event) -> Kind {
     match event {
         Event::ClusterBootstrapped { .. }
+        | Event::EpochOpened(_)
         | Event::NodeJoined(_)
         | Event::DataKeyWrapped { .. }
         | Event::DataKeyProved { .. }
         | Event::NodeRemoved { .. }
+        | Event::NodeRoleSet { .. }
+        | Event::RenewalsHeld { .. }
+        | Event::RenewalsReleased
+        | Event::FormatRaised { .. }
         | Event::DataKeyRotated { .. }
         | Event::DataKeyRetired { .. }
         | Event::NodeIdentityIssued { .. }
         | Event::AdministratorIdentityIssued { .. } => encode_cluster(event),
+        Event::CheckpointKeyMade { public_key, sealed_key } => Kind::CheckpointKeyMade(v1::CheckpointKeyMade {
+            public_key: octets(public_key),
+            sealed_key: Some(sealed_key.into()),
+        }),
+        Event::CheckpointKeyResealed { sealed_key } => {
+            Kind::CheckpointKeyResealed(v1::CheckpointKeyResealed { sealed_key: Some(sealed_key.into()) })
+        }
+        Event::CheckpointSigned(signed) => Kind::CheckpointSigned((&**signed).into()),
         Event::TokenCreated { .. }
         | Event::TokenConsumed { .. }
         | Event::TokenRevoked
@@ -74,6 +88,7 @@ fn encode_cluster(event: &Event) -> Kind {
         Event::ClusterBootstrapped { cluster_id, epoch } => {
             Kind::ClusterBootstrapped(v1::ClusterBootstrapped { cluster_id: octets(&cluster_id.0), epoch: *epoch })
         }
+        Event::EpochOpened(opened) => Kind::EpochOpened((&**opened).into()),
         Event::NodeJoined(node) => Kind::NodeJoined((&**node).into()),
         Event::DataKeyWrapped { node_id, data_key_id, wrapped } => Kind::DataKeyWrapped(v1::DataKeyWrapped {
             node_id: *node_id,
@@ -84,6 +99,12 @@ fn encode_cluster(event: &Event) -> Kind {
             Kind::DataKeyProved(v1::DataKeyProved { node_id: *node_id, data_key_id: *data_key_id })
         }
         Event::NodeRemoved { node_id } => Kind::NodeRemoved(v1::NodeRemoved { node_id: *node_id }),
+        Event::NodeRoleSet { node_id, learner } => {
+            Kind::NodeRoleSet(v1::NodeRoleSet { node_id: *node_id, learner: *learner })
+        }
+        Event::RenewalsHeld { ahead_millis } => Kind::RenewalsHeld(v1::RenewalsHeld { ahead_millis: *ahead_millis }),
+        Event::RenewalsReleased => Kind::RenewalsReleased(v1::RenewalsReleased {}),
+        Event::FormatRaised { format } => Kind::FormatRaised(v1::FormatRaised { format: format.0 }),
         Event::DataKeyRotated { data_key_id, wrapped } => Kind::DataKeyRotated(v1::DataKeyRotated {
             data_key_id: *data_key_id,
             wrapped: wrapped.iter().map(|(id, key)| v1::NodeKey { node_id: *id, wrapped: octets(key) }).collect(),
@@ -120,8 +141,9 @@ fn encode_joining(event: &Event) -> Kind {
         Event::AgentLabelsChanged { labels } => {
             Kind::AgentLabelsChanged(v1::AgentLabelsChanged { labels: pairs(labels) })
         }
-        Event::AgentIdentityIssued { identity } => {
-            Kind::AgentIdentityIssued(v1::AgentIdentityIssued { identity: Some(identity.into()) })
+        Event::AgentIdentityIssued { identity, readmitted } => {
+            let (identity, readmitted) = (Some(identity.into()), *readmitted);
+            Kind::AgentIdentityIssued(v1::AgentIdentityIssued { identity, readmitted })
         }
         Event::AgentRemoved => Kind::AgentRemoved(v1::AgentRemoved {}),
         _ => unreachable!("encode_kind sends only events of tokens and agents here"),
@@ -212,6 +234,7 @@ fn decode_kind(kind: Kind) -> Result<Event, CodecError> {
             cluster_id: ClusterId(fixed("cluster id", &event.cluster_id)?),
             epoch: event.epoch,
         },
+        Kind::EpochOpened(opened) => Event::EpochOpened(Box::new(opened.try_into()?)),
         Kind::NodeJoined(node) => Event::NodeJoined(Box::new(node.try_into()?)),
         Kind::DataKeyWrapped(event) => Event::DataKeyWrapped {
             node_id: event.node_id,
@@ -220,6 +243,10 @@ fn decode_kind(kind: Kind) -> Result<Event, CodecError> {
         },
         Kind::DataKeyProved(event) => Event::DataKeyProved { node_id: event.node_id, data_key_id: event.data_key_id },
         Kind::NodeRemoved(event) => Event::NodeRemoved { node_id: event.node_id },
+        Kind::RenewalsHeld(event) => Event::RenewalsHeld { ahead_millis: event.ahead_millis },
+        Kind::RenewalsReleased(_) => Event::RenewalsReleased,
+        Kind::FormatRaised(event) => Event::FormatRaised { format: Format(event.format) },
+        Kind::NodeRoleSet(event) => Event::NodeRoleSet { node_id: event.node_id, learner: event.learner },
         Kind::DataKeyRotated(event) => Event::DataKeyRotated {
             data_key_id: event.data_key_id,
             wrapped: event.wrapped.into_iter().map(|key| (key.node_id, key.wrapped.to_vec())).collect(),
@@ -232,6 +259,14 @@ fn decode_kind(kind: Kind) -> Result<Event, CodecError> {
             name: name("administrator", AdministratorName::parse(&event.name))?,
             identity: identity(event.identity)?,
         },
+        Kind::CheckpointKeyMade(event) => Event::CheckpointKeyMade {
+            public_key: fixed("public key", &event.public_key)?,
+            sealed_key: need("sealed key", event.sealed_key)?.into(),
+        },
+        Kind::CheckpointKeyResealed(event) => {
+            Event::CheckpointKeyResealed { sealed_key: need("sealed key", event.sealed_key)?.into() }
+        }
+        Kind::CheckpointSigned(signed) => Event::CheckpointSigned(Box::new(signed.try_into()?)),
         Kind::TokenCreated(event) => Event::TokenCreated {
             id: name("token", TokenId::parse(&event.id))?,
             secret_hash: fixed("secret hash", &event.secret_hash)?,
@@ -246,7 +281,9 @@ fn decode_kind(kind: Kind) -> Result<Event, CodecError> {
             spki_hash: fixed("key hash", &event.spki_hash)?,
         },
         Kind::AgentLabelsChanged(event) => Event::AgentLabelsChanged { labels: map("labels", event.labels)? },
-        Kind::AgentIdentityIssued(event) => Event::AgentIdentityIssued { identity: identity(event.identity)? },
+        Kind::AgentIdentityIssued(event) => {
+            Event::AgentIdentityIssued { identity: identity(event.identity)?, readmitted: event.readmitted }
+        }
         Kind::AgentRemoved(_) => Event::AgentRemoved,
         kind => decode_issuing(kind)?,
     })

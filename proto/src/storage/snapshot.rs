@@ -3,6 +3,7 @@
 //! It refuses records out of place: instances without their certificate, a state without its cluster.
 
 use bytes::{BufMut, BytesMut};
+use certwright_core::Format;
 use certwright_core::log::CodecError;
 use certwright_core::state::{Certificate, Cluster, Cut};
 use prost::Message;
@@ -10,7 +11,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::aggregates;
 use super::v1::{self, record::Kind};
-use super::wire::{VERSION, broken, check_version, need, read};
+use super::wire::{broken, need, read_as};
 
 /// Octets of a chunk, at most: a chunk is one frame of the stream that carries snapshots.
 pub const CHUNK_OCTETS_MAX: usize = 1024 * 1024;
@@ -20,7 +21,7 @@ const RECORDS: u32 = 2;
 
 /// Emits the cut; equal cuts emit equal chunks.
 pub(super) fn encode(cut: &Cut, emit: &mut dyn FnMut(&[u8])) {
-    let mut packer = Packer::new(emit);
+    let mut packer = Packer::new(cut.cluster.format, emit);
     packer.push(Kind::Cluster(aggregates::encode_cluster(&cut.cluster, cut.applied)));
     for node in cut.cluster.nodes.values() {
         packer.push(Kind::Node(node.into()));
@@ -42,13 +43,14 @@ pub(super) fn encode(cut: &Cut, emit: &mut dyn FnMut(&[u8])) {
 
 /// Packs records into chunks without encoding any of them twice.
 struct Packer<'a> {
+    format: Format,
     emit: &'a mut dyn FnMut(&[u8]),
     chunk: BytesMut,
 }
 
 impl<'a> Packer<'a> {
-    fn new(emit: &'a mut dyn FnMut(&[u8])) -> Self {
-        Self { emit, chunk: BytesMut::new() }
+    fn new(format: Format, emit: &'a mut dyn FnMut(&[u8])) -> Self {
+        Self { format, emit, chunk: BytesMut::new() }
     }
 
     fn push(&mut self, kind: Kind) {
@@ -58,7 +60,7 @@ impl<'a> Packer<'a> {
             self.flush();
         }
         if self.chunk.is_empty() {
-            self.chunk.put(&v1::Chunk { version: VERSION, records: Vec::new() }.encode_to_vec()[..]);
+            self.chunk.put(&v1::Chunk { version: self.format.0, records: Vec::new() }.encode_to_vec()[..]);
         }
         encode_key(RECORDS, WireType::LengthDelimited, &mut self.chunk);
         encode_varint(len as u64, &mut self.chunk);
@@ -77,8 +79,10 @@ impl<'a> Packer<'a> {
 pub(super) fn decode(chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Cut, CodecError> {
     let mut unpacker = Unpacker::default();
     for chunk in chunks {
-        let chunk: v1::Chunk = read("snapshot chunk", &chunk[..])?;
-        check_version("snapshot chunk", chunk.version)?;
+        let (chunk, format) = read_as("snapshot chunk", &chunk[..], |chunk: &v1::Chunk| chunk.version)?;
+        if *unpacker.format.get_or_insert(format) != format {
+            return Err(broken("snapshot", "chunks of two formats"));
+        }
         for record in chunk.records {
             unpacker.push(need("snapshot record", record.kind)?)?;
         }
@@ -90,6 +94,7 @@ pub(super) fn decode(chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Cut, C
 #[derive(Default)]
 struct Unpacker {
     cut: Cut,
+    format: Option<Format>,
     cluster_seen: bool,
     certificate: Option<(Certificate, usize)>,
 }
@@ -160,6 +165,7 @@ impl Unpacker {
         if !self.cluster_seen {
             return Err(broken("snapshot", "the cluster is absent"));
         }
+        self.cut.cluster.format = self.format.unwrap_or_default();
         Ok(self.cut)
     }
 }

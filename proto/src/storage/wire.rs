@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use certwright_core::Rejection;
 use certwright_core::ids::{InstanceId, Serial, Uid};
 use certwright_core::log::{CodecError, Position};
 use certwright_core::time::Timestamp;
+use certwright_core::{Format, Rejection};
 use prost::Message;
 
 use super::v1;
 
-/// The only version of entries, events and chunks so far.
+/// The only version of entries so far. Events and chunks are versioned by the format of the log.
 pub(super) const VERSION: u32 = 1;
 
 /// A `CodecError` about `what`.
@@ -27,10 +27,28 @@ pub(super) fn broken(what: &'static str, why: impl Into<String>) -> CodecError {
 pub(super) fn read<M: Message + Default>(what: &'static str, octets: impl Buf) -> Result<M, CodecError> {
     let len = octets.remaining();
     let message = M::decode(octets).map_err(|error| broken(what, error.to_string()))?;
-    if message.encoded_len() != len {
-        return Err(broken(what, "it has fields that this build does not know"));
-    }
+    is_whole(what, &message, len)?;
     Ok(message)
+}
+
+fn is_whole(what: &'static str, message: &impl Message, len: usize) -> Result<(), CodecError> {
+    match message.encoded_len() == len {
+        true => Ok(()),
+        false => Err(broken(what, "it has fields that this build does not know")),
+    }
+}
+
+/// The same of a message that tells its format, which is looked at first: of a newer one no field need be known.
+pub(super) fn read_as<M: Message + Default>(
+    what: &'static str,
+    octets: impl Buf,
+    version: impl Fn(&M) -> u32,
+) -> Result<(M, Format), CodecError> {
+    let len = octets.remaining();
+    let message = M::decode(octets).map_err(|error| broken(what, error.to_string()))?;
+    let format = known_format(what, version(&message))?;
+    is_whole(what, &message, len)?;
+    Ok((message, format))
 }
 
 /// Refuses every version but the one this build writes.
@@ -39,6 +57,18 @@ pub(super) fn check_version(what: &'static str, version: u32) -> Result<(), Code
         return Ok(());
     }
     Err(broken(what, format!("version {version} is unknown; this build reads version {VERSION}")))
+}
+
+/// The format that is told by an event or a chunk; one that this build does not know is refused.
+fn known_format(what: &'static str, version: u32) -> Result<Format, CodecError> {
+    if (Format::FIRST..=Format::NEWEST).contains(&Format(version)) {
+        return Ok(Format(version));
+    }
+    let newest = Format::NEWEST;
+    Err(broken(
+        what,
+        format!("format {version} is unknown; this build reads up to format {newest}: install a newer one"),
+    ))
 }
 
 /// The value, or an error that names what is absent.

@@ -2,11 +2,12 @@
 //!
 //! It refuses to wait or to try again: whoever checks has waited already.
 
-pub(crate) mod history;
-pub(crate) mod linear;
-pub(crate) mod pairs;
-pub(crate) mod promises;
-pub(crate) mod watch;
+pub(crate) mod disks;
+pub mod history;
+pub mod linear;
+pub mod pairs;
+pub mod promises;
+pub mod watch;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -30,17 +31,17 @@ impl fmt::Display for Violation {
 
 /// What was found so far.
 #[derive(Default)]
-pub(crate) struct Verdict(RefCell<Vec<Violation>>);
+pub struct Verdict(RefCell<Vec<Violation>>);
 
 impl Verdict {
     /// Reports a violation.
-    pub(crate) fn report(&self, invariant: &str, checker: &str, what: fmt::Arguments<'_>) {
+    pub fn report(&self, invariant: &str, checker: &str, what: fmt::Arguments<'_>) {
         let (invariant, checker, what) = (invariant.to_owned(), checker.to_owned(), what.to_string());
         self.0.borrow_mut().push(Violation { invariant, checker, what });
     }
 
     /// Everything reported.
-    pub(crate) fn violations(&self) -> Vec<Violation> {
+    pub fn violations(&self) -> Vec<Violation> {
         self.0.borrow().clone()
     }
 }

@@ -9,6 +9,7 @@ use certwright_agent::{Connector, Context};
 use certwright_core::Reason;
 use certwright_proto::status::from_status;
 use certwright_proto::v1;
+use certwright_proto::v1::agents_client::AgentsClient;
 use certwright_proto::v1::authorities_client::AuthoritiesClient;
 use certwright_proto::v1::certificates_client::CertificatesClient;
 use certwright_proto::v1::cluster_client::ClusterClient;
@@ -23,53 +24,65 @@ use tonic::{Response, Status};
 use crate::estate::api;
 
 /// How long anything may take until it is answered.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one attempt may take: less than connecting to a server that lost its power, which refuses nothing.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between two attempts, or two looks.
-pub(crate) const PAUSE: Duration = Duration::from_millis(20);
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 /// What never came to an end.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Stuck(pub(crate) String);
+pub struct Stuck(pub String);
 
 /// A caller.
-pub(crate) struct Client {
+pub struct Client {
     connector: Connector,
-    channel: RefCell<Channel>,
+    /// The connection in use, and to which server if that is known.
+    connected: RefCell<(Channel, Option<String>)>,
     seams: Seams,
+    attempt: Duration,
 }
 
 impl Client {
     /// A caller who connects to any server.
-    pub(crate) fn new(context: &Context, seams: &Seams) -> Self {
+    pub fn new(context: &Context, seams: &Seams) -> Self {
         let connector = Connector::new(context, seams).expect("the administrator's context");
-        let channel = RefCell::new(connector.channel());
-        Self { connector, channel, seams: seams.clone() }
+        let connected = RefCell::new((connector.channel(), None));
+        Self { connector, connected, seams: seams.clone(), attempt: ATTEMPT }
     }
 
     /// A caller of one server alone.
     pub(crate) fn of(context: &Context, seams: &Seams, server: &str) -> Self {
+        Self::at(context, seams, &api(server))
+    }
+
+    /// A caller of the server at that address alone.
+    pub fn at(context: &Context, seams: &Seams, address: &str) -> Self {
         let client = Self::new(context, seams);
-        client.connector.set_servers(vec![api(server)]);
+        client.connector.set_servers(vec![address.to_owned()]);
         client
     }
 
+    /// The same caller with so much time for one attempt.
+    pub fn patient(self, attempt: Duration) -> Self {
+        Self { attempt, ..self }
+    }
+
     /// A connection to any server.
-    pub(crate) fn connection(&self) -> Channel {
+    pub fn connection(&self) -> Channel {
         self.connector.channel()
     }
 
     /// A request id that nobody has used.
-    pub(crate) fn request_id(&self) -> String {
+    pub fn request_id(&self) -> String {
         let mut octets = [0; 16];
         self.seams.entropy.fill(&mut octets);
         hex::encode(octets)
     }
 
     /// Calls until there is an answer. A refusal may be one that passes, unless it is among those expected.
-    pub(crate) async fn call<T>(
+    pub async fn call<T>(
         &self,
         what: &str,
         expected: &[Reason],
@@ -77,8 +90,8 @@ impl Client {
     ) -> Result<Result<T, Reason>, Stuck> {
         let end = Instant::now() + PATIENCE;
         loop {
-            let channel = self.channel.borrow().clone();
-            let refused = match timeout(ATTEMPT, call(channel)).await {
+            let (channel, server) = self.connected.borrow().clone();
+            let refused = match timeout(self.attempt, call(channel)).await {
                 Ok(Ok(answer)) => return Ok(Ok(answer.into_inner())),
                 Ok(Err(status)) if expected.contains(&from_status(&status).reason) => {
                     return Ok(Err(from_status(&status).reason));
@@ -86,10 +99,15 @@ impl Client {
                 Ok(Err(status)) => format!("{:?} {}", status.code(), status.message()),
                 Err(_) => "no answer".to_owned(),
             };
+            tracing::debug!(what, refused, "not yet");
             if Instant::now() > end {
                 return Err(Stuck(format!("{what}: {refused}")));
             }
-            self.channel.replace(self.connector.channel());
+            // As the command line does: whoever could not answer is asked last.
+            let connecting = self.connector.connect_avoiding(server.as_deref());
+            if let Ok(Ok((channel, server))) = timeout(self.attempt, connecting).await {
+                self.connected.replace((channel, Some(server)));
+            }
             sleep(PAUSE).await;
         }
     }
@@ -104,7 +122,7 @@ impl Client {
     }
 
     /// A token for one joiner. One whose secret was lost with an answer is left to expire: another one is made.
-    pub(crate) async fn token(&self, role: &str, agent: &str) -> Result<String, Stuck> {
+    pub async fn token(&self, role: &str, agent: &str) -> Result<String, Stuck> {
         loop {
             let request = v1::CreateTokenRequest {
                 role: role.into(),
@@ -120,14 +138,14 @@ impl Client {
     }
 
     /// The cluster as a quorum confirms it, or as the answering server sees it.
-    pub(crate) async fn cluster(&self, linearizable: bool) -> Result<v1::GetClusterResponse, Stuck> {
+    pub async fn cluster(&self, linearizable: bool) -> Result<v1::GetClusterResponse, Stuck> {
         let request = v1::GetClusterRequest { min_token: None, linearizable };
         self.done("get the cluster", async |channel| ClusterClient::new(channel).get_cluster(request.clone()).await)
             .await
     }
 
     /// Waits until so many servers vote and one of them leads.
-    pub(crate) async fn voters(&self, wanted: usize) -> Result<v1::GetClusterResponse, Stuck> {
+    pub async fn voters(&self, wanted: usize) -> Result<v1::GetClusterResponse, Stuck> {
         let end = Instant::now() + PATIENCE;
         loop {
             let seen = self.cluster(false).await?;
@@ -143,7 +161,7 @@ impl Client {
     }
 
     /// Declares an authority.
-    pub(crate) async fn authority(&self, name: &str, parent: &str) -> Result<(), Stuck> {
+    pub async fn authority(&self, name: &str, parent: &str) -> Result<(), Stuck> {
         let authority = v1::Authority {
             name: format!("authorities/{name}"),
             common_name: format!("Simulated {name}"),
@@ -159,18 +177,53 @@ impl Client {
         self.done("create an authority", call).await.map(drop)
     }
 
-    /// Declares an issuer of that name for the authority of that name.
-    pub(crate) async fn issuer(&self, name: &str) -> Result<(), Stuck> {
-        let spec = v1::IssuerSpec { ca: Some(v1::CaIssuer { authority: name.into() }), ..Default::default() };
-        let issuer = v1::Issuer { name: format!("issuers/{name}"), spec: Some(spec), ..Default::default() };
+    /// Declares an issuer for an authority, or what it allows from now on: names below these suffixes, all when there
+    /// are none.
+    pub async fn issuer(&self, name: &str, authority: &str, suffixes: &[&str]) -> Result<(), Stuck> {
+        let spec = v1::IssuerSpec {
+            ca: Some(v1::CaIssuer { authority: authority.into() }),
+            allowed_dns_suffixes: suffixes.iter().map(|it| (*it).to_owned()).collect(),
+            ..Default::default()
+        };
+        let request = v1::UpdateIssuerRequest {
+            issuer: Some(v1::Issuer { name: format!("issuers/{name}"), spec: Some(spec), ..Default::default() }),
+            request_id: self.request_id(),
+            allow_missing: true,
+            ..Default::default()
+        };
+        let call = async |channel| IssuersClient::new(channel).update_issuer(request.clone()).await;
+        self.done("declare an issuer", call).await.map(drop)
+    }
+
+    /// Says that log time is right: renewals go on.
+    pub(crate) async fn release_renewals(&self) -> Result<(), Stuck> {
+        let request = v1::ReleaseRenewalsRequest { request_id: self.request_id() };
+        let call = async |channel| ClusterClient::new(channel).release_renewals(request.clone()).await;
+        self.done("release renewals", call).await.map(drop)
+    }
+
+    /// Takes a server out of the cluster.
+    pub async fn remove_node(&self, name: &str) -> Result<(), Stuck> {
+        let request = v1::RemoveNodeRequest { name: name.to_owned(), request_id: self.request_id() };
+        let call = async |channel| ClusterClient::new(channel).remove_node(request.clone()).await;
+        self.done("remove a server", call).await.map(drop)
+    }
+
+    /// Withdraws an agent's identity.
+    pub async fn delete_agent(&self, name: &str) -> Result<(), Stuck> {
         let request =
-            v1::CreateIssuerRequest { issuer: Some(issuer), request_id: self.request_id(), ..Default::default() };
-        let call = async |channel| IssuersClient::new(channel).create_issuer(request.clone()).await;
-        self.done("create an issuer", call).await.map(drop)
+            v1::DeleteRequest { name: format!("agents/{name}"), request_id: self.request_id(), ..Default::default() };
+        let call = async |channel| AgentsClient::new(channel).delete_agent(request.clone()).await;
+        self.done("delete an agent", call).await.map(drop)
+    }
+
+    /// What a call comes to when it is made once; `None` when it is refused or not answered in time.
+    pub async fn once<T>(&self, call: impl AsyncFn(Channel) -> Result<Response<T>, Status>) -> Option<T> {
+        timeout(self.attempt, call(self.connector.channel())).await.ok()?.ok().map(Response::into_inner)
     }
 
     /// Declares a certificate, or what it should be from now on; with an etag only if it is still at that version.
-    pub(crate) async fn certificate(&self, certificate: v1::Certificate) -> Result<Result<(), Reason>, Stuck> {
+    pub async fn certificate(&self, certificate: v1::Certificate) -> Result<Result<(), Reason>, Stuck> {
         let request = v1::UpdateCertificateRequest {
             certificate: Some(certificate),
             request_id: self.request_id(),
@@ -182,33 +235,45 @@ impl Client {
     }
 
     /// A certificate, from at least that state.
-    pub(crate) async fn get(&self, name: &str, min_token: Option<v1::Token>) -> Result<v1::Certificate, Stuck> {
-        let request = v1::GetCertificateRequest { name: name.into(), min_token };
+    pub async fn get(&self, name: &str, min_token: Option<v1::Token>) -> Result<v1::Certificate, Stuck> {
+        let request = v1::GetCertificateRequest { name: name.into(), min_token, ..Default::default() };
         let call = async |channel| CertificatesClient::new(channel).get_certificate(request.clone()).await;
         let answer = self.done("get a certificate", call).await?;
         answer.certificate.ok_or_else(|| Stuck(format!("{name} is answered without a certificate")))
     }
 
     /// Renews a certificate before its time.
-    pub(crate) async fn renew(&self, name: &str) -> Result<(), Stuck> {
+    pub async fn renew(&self, name: &str) -> Result<(), Stuck> {
         let request = v1::RenewCertificateRequest { name: name.into(), request_id: self.request_id() };
         let call = async |channel| CertificatesClient::new(channel).renew_certificate(request.clone()).await;
         self.done("renew a certificate", call).await.map(drop)
     }
 
     /// Has one request signed, under an id with which it may be repeated.
-    pub(crate) async fn issue(&self, issuer: &str, csr: &[u8], request_id: &str) -> Result<v1::IssueResponse, Stuck> {
+    pub async fn issue(&self, issuer: &str, csr: &[u8], request_id: &str) -> Result<v1::IssueResponse, Stuck> {
+        let issued = self.issue_if_allowed(issuer, csr, request_id).await?;
+        issued.ok_or_else(|| Stuck(format!("{issuer} denies what it allows")))
+    }
+
+    /// The same where the issuer's policy may deny it: `None`.
+    pub async fn issue_if_allowed(
+        &self,
+        issuer: &str,
+        csr: &[u8],
+        request_id: &str,
+    ) -> Result<Option<v1::IssueResponse>, Stuck> {
         let request = v1::IssueRequest {
             issuer: issuer.into(),
             csr: csr.to_vec().into(),
             request_id: request_id.to_owned(),
             ..Default::default()
         };
-        self.done("issue", async |channel| CertificatesClient::new(channel).issue(request.clone()).await).await
+        let call = async |channel| CertificatesClient::new(channel).issue(request.clone()).await;
+        Ok(self.call("issue", &[Reason::PolicyDenied], call).await?.ok())
     }
 
     /// Digests of the newest index for which all servers have one.
-    pub(crate) async fn digests(&self, servers: usize, limit: Duration) -> Result<v1::GetDigestsResponse, Stuck> {
+    pub async fn digests(&self, servers: usize, limit: Duration) -> Result<v1::GetDigestsResponse, Stuck> {
         let end = Instant::now() + limit;
         loop {
             let call = async |channel| ClusterClient::new(channel).get_digests(v1::GetDigestsRequest {}).await;
@@ -224,16 +289,27 @@ impl Client {
     }
 
     /// Every event that the server has applied.
-    pub(crate) async fn events(&self) -> Result<Vec<v1::Event>, Stuck> {
-        let request = v1::WatchRequest { from_index: 1, ..Default::default() };
-        let call = async |channel| {
-            let mut stream = EventsClient::new(channel).watch(request.clone()).await?.into_inner();
-            let mut events = Vec::new();
-            while let Some(message) = stream.message().await? {
-                events.extend(message.event);
-            }
-            Ok(Response::new(events))
-        };
-        self.done("watch", call).await
+    pub async fn events(&self) -> Result<Vec<v1::Event>, Stuck> {
+        self.done("watch", all_events).await
     }
+
+    /// The same; `None` when the server says that it no longer has them all, or not yet.
+    pub async fn events_kept(&self) -> Result<Option<Vec<v1::Event>>, Stuck> {
+        Ok(self.call("watch", &[Reason::TokenTooOld, Reason::NotReady], all_events).await?.ok())
+    }
+
+    /// The same when it is asked for once; `None` when the server does not answer.
+    pub async fn events_once(&self) -> Option<Vec<v1::Event>> {
+        self.once(all_events).await
+    }
+}
+
+async fn all_events(channel: Channel) -> Result<Response<Vec<v1::Event>>, Status> {
+    let request = v1::WatchRequest { from_index: 1, ..Default::default() };
+    let mut stream = EventsClient::new(channel).watch(request).await?.into_inner();
+    let mut events = Vec::new();
+    while let Some(message) = stream.message().await? {
+        events.extend(message.event);
+    }
+    Ok(Response::new(events))
 }

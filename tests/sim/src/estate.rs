@@ -4,8 +4,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_agent::{Agent, AgentOptions, Context};
@@ -14,23 +16,28 @@ use certwright_api::node::{Advertise, Listen, Node, NodeConfig};
 use certwright_core::ids::{Actor, NodeName};
 use certwright_core::mutant::{self, Mutant};
 use certwright_core::spec::KeyEncoding;
+use certwright_core::time::Timestamp;
 use certwright_raft::MemoryStore;
 use certwright_seams::sim::SeededEntropy;
 use certwright_seams::{Entropy, Seams};
+use memchr::memmem;
 use tokio_util::sync::CancellationToken;
 
 use crate::Options;
 use crate::check::Verdict;
 use crate::check::pairs::Consumer;
 use crate::machine::{Machine, VOLUME};
+use crate::stage::Stage;
 use crate::trace::Trace;
 
 /// The machine from which people and programs call.
 pub(crate) const CLIENT: &str = "client";
+/// The machine of somebody who has no business here.
+pub(crate) const STRANGER: &str = "stranger";
 /// Octets of one file of a server's log, the least that it takes: usual ones of three servers are a gigabyte of memory.
 const SEGMENT_OCTETS: u64 = 64 * 1024;
 /// Octets of log between two snapshots: a few in every run.
-const SNAPSHOT_OCTETS: u64 = 96 * 1024;
+const SNAPSHOT_OCTETS: u64 = 48 * 1024;
 /// What a run may take at most, virtually.
 const DURATION_MAX: Duration = Duration::from_secs(400);
 /// How often a machine looks for its token.
@@ -69,12 +76,20 @@ struct Desk {
 /// All of it.
 pub(crate) struct Estate {
     options: Options,
-    servers: Vec<String>,
+    /// Every machine that is meant for a server.
+    hosts: Vec<String>,
+    /// Those of them whose servers are members.
+    servers: RefCell<Vec<String>>,
+    /// Not a member yet; there in some runs.
+    spare: Option<String>,
+    /// Besieged by strangers; in some runs.
+    is_besieged: bool,
     agents: Vec<String>,
     machines: BTreeMap<String, Machine>,
     latency_max: Duration,
     desk: RefCell<Desk>,
     operations: Cell<u64>,
+    snapshots: Cell<u64>,
     faults: RefCell<BTreeMap<String, u64>>,
     /// What every agent should have delivered in the end.
     pub(crate) newest: RefCell<BTreeMap<String, String>>,
@@ -90,21 +105,31 @@ pub(crate) fn api(server: &str) -> String {
 }
 
 impl Estate {
-    /// Machines with empty disks: three servers or, in every fourth run, five; one agent or two.
+    /// Machines with empty disks: three servers or, in every fourth run, five; one agent or two. In every fourth run one
+    /// more server stands by, in every fourth there are strangers.
     pub(crate) fn new(options: Options) -> Rc<Self> {
         let draw = SeededEntropy::new(options.seed ^ 0xe57a7e);
         let named = |kind: &str, count: u64| (1..=count).map(|it| format!("{kind}-{it}")).collect::<Vec<_>>();
-        let servers = named("server", if draw.next_u64().is_multiple_of(4) { 5 } else { 3 });
+        let count = if draw.next_u64().is_multiple_of(4) { 5 } else { 3 };
         let agents = named("agent", 1 + draw.next_u64() % 2);
-        let names = servers.iter().chain(&agents).cloned().chain([CLIENT.to_owned()]);
+        let latency_max = Duration::from_millis(2 + draw.next_u64() % 30);
+        let spare = draw.next_u64().is_multiple_of(4).then(|| format!("server-{}", count + 1));
+        let is_besieged = draw.next_u64().is_multiple_of(4);
+        let servers = named("server", count);
+        let hosts: Vec<String> = servers.iter().chain(&spare).cloned().collect();
+        let names = hosts.iter().chain(&agents).cloned().chain([CLIENT.to_owned()]);
         Rc::new(Self {
             machines: names.map(|name| (name.clone(), Machine::new(options.seed, &name))).collect(),
-            latency_max: Duration::from_millis(2 + draw.next_u64() % 30),
+            latency_max,
             options,
-            servers,
+            hosts,
+            servers: RefCell::new(servers),
+            spare,
+            is_besieged,
             agents,
             desk: RefCell::default(),
             operations: Cell::default(),
+            snapshots: Cell::default(),
             faults: RefCell::default(),
             newest: RefCell::default(),
             trace: Trace::default(),
@@ -122,7 +147,7 @@ impl Estate {
             .max_message_latency(self.latency_max)
             .tcp_capacity(4096)
             .build();
-        for name in &self.servers {
+        for name in &self.hosts {
             let (estate, host) = (self.clone(), name.clone());
             let program = move || supervised(estate.clone(), host.clone(), serve(estate.clone(), host.clone()));
             sim.host(name.as_str(), program);
@@ -135,14 +160,44 @@ impl Estate {
         sim
     }
 
-    /// Names of the servers.
-    pub(crate) fn servers(&self) -> &[String] {
-        &self.servers
+    /// Names of the servers that are members.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        self.servers.borrow().clone()
+    }
+
+    /// Every machine that is meant for a server.
+    pub(crate) fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// The server that stands by, if this run has one.
+    pub(crate) fn spare(&self) -> Option<&String> {
+        self.spare.as_ref()
+    }
+
+    /// A server became a member.
+    pub(crate) fn enter(&self, name: &str) {
+        self.servers.borrow_mut().push(name.to_owned());
+    }
+
+    /// A server was removed.
+    pub(crate) fn leave(&self, name: &str) {
+        self.servers.borrow_mut().retain(|it| it != name);
+    }
+
+    /// Whether strangers are about in this run.
+    pub(crate) fn is_besieged(&self) -> bool {
+        self.is_besieged
     }
 
     /// Names of the agents.
     pub(crate) fn agents(&self) -> &[String] {
         &self.agents
+    }
+
+    /// All machines are suspended together.
+    pub(crate) fn sleep(&self, time: Duration) {
+        self.machines.values().for_each(|machine| machine.sleep(time));
     }
 
     /// A machine, whatever runs on it.
@@ -157,7 +212,7 @@ impl Estate {
 
     /// The seams of a program that starts on a machine now.
     pub(crate) fn seams(&self, name: &str) -> Seams {
-        let is_seeded = !(self.options.is_control && name == self.servers[0]);
+        let is_seeded = !(self.options.is_control && name == self.hosts[0]);
         self.machine(name).seams(is_seeded)
     }
 
@@ -183,13 +238,24 @@ impl Estate {
 
     /// Somebody who looks at what every agent delivers.
     pub(crate) fn consumers(&self) -> Vec<Consumer> {
-        let consumer = |agent: &String| Consumer::new(agent, self.machine(agent).disk.clone(), Self::live(agent));
+        let consumer =
+            |agent: &String| Consumer::new(agent, Arc::new(self.machine(agent).disk.clone()), Self::live(agent));
         self.agents.iter().map(consumer).collect()
     }
 
     /// Operations answered so far.
     pub(crate) fn operations(&self) -> u64 {
         self.operations.get()
+    }
+
+    /// So many snapshots were compared with a replay.
+    pub(crate) fn count_snapshots(&self, count: usize) {
+        self.snapshots.set(self.snapshots.get() + count as u64);
+    }
+
+    /// Snapshots compared.
+    pub(crate) fn snapshots(&self) -> u64 {
+        self.snapshots.get()
     }
 
     /// The administrator's context once the cluster exists.
@@ -293,6 +359,48 @@ async fn supervised(
     std::future::pending().await
 }
 
+impl Stage for Estate {
+    fn servers(&self) -> Vec<String> {
+        self.servers()
+    }
+
+    fn agents(&self) -> &[String] {
+        self.agents()
+    }
+
+    fn draw(&self, part: u64) -> SeededEntropy {
+        self.draw(part)
+    }
+
+    fn kept_by(&self, octets: &[u8]) -> Option<usize> {
+        let log = Path::new(VOLUME).join("server/log");
+        let kept = |server: &&String| {
+            let mut is_found = false;
+            let look = |seen: &[u8]| is_found |= memmem::find(seen, octets).is_some();
+            // A server without a log keeps nothing.
+            let _ = self.machine(server).disk.durable(&log, look);
+            is_found
+        };
+        Some(self.servers().iter().filter(kept).count())
+    }
+
+    fn true_time(&self) -> Timestamp {
+        self.machine(CLIENT).usual_time(turmoil::sim_elapsed().unwrap_or_default())
+    }
+
+    fn count(&self) {
+        self.count();
+    }
+
+    fn tell(&self, who: &str, what: fmt::Arguments<'_>) {
+        self.trace.tell(who, what);
+    }
+
+    fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+}
+
 fn config(name: &str) -> NodeConfig {
     let address = |port| Some(std::net::SocketAddr::from(([0, 0, 0, 0], port)));
     let named = |port| Some(format!("{name}:{port}"));
@@ -323,16 +431,18 @@ fn context_of(administrator: &Administrator, servers: &[String]) -> Context {
 /// A server, as `certwright server --bootstrap` or `--join` runs it, also the second time.
 async fn serve(estate: Rc<Estate>, name: String) -> Result<String, String> {
     let (seams, config) = (estate.seams(&name), config(&name));
-    if name == estate.servers[0] {
+    if name == estate.hosts[0] {
         let keep = |administrator: &Administrator| {
-            let context = context_of(administrator, &estate.servers);
+            let context = context_of(administrator, &estate.hosts);
             estate.desk.borrow_mut().administrator = Some(context.format().to_vec());
             Ok(())
         };
         bootstrap(&config, seams.clone(), keep).await.map_err(|error| error.to_string())?;
     } else {
         let token = estate.token(&name).await;
-        let joined = certwright_api::join(&config, seams.clone(), &api(&estate.servers[0]), &token).await;
+        // Another one whenever it is started again.
+        let server = &estate.hosts[(estate.machine(&name).starts() as usize - 1) % estate.hosts.len()];
+        let joined = certwright_api::join(&config, seams.clone(), &api(server), &token).await;
         joined.map_err(|error| error.to_string())?;
     }
     let mut node = Node::start(config, seams).await.map_err(|error| error.to_string())?;
@@ -353,7 +463,7 @@ async fn deliver(estate: Rc<Estate>, name: String) -> Result<String, String> {
     let seams = estate.seams(&name);
     let path = Path::new(VOLUME).join("agent.context");
     if !seams.disk.exists(&path).map_err(|error| error.to_string())? {
-        let server = api(&estate.servers[0]);
+        let server = api(&estate.hosts[0]);
         let joined = certwright_agent::join::join(&server, &token, &name, &BTreeMap::new(), &seams).await;
         let context = joined.map_err(|error| error.to_string())?;
         context.save(&*seams.disk, &path).map_err(|error| error.to_string())?;

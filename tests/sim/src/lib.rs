@@ -4,15 +4,17 @@
 //! It refuses real time, threads and sockets. Keys and signatures come from the real library, which nobody seeds: a seed
 //! repeats what happens and when, not the octets of keys.
 
-mod check;
-mod client;
+pub mod check;
+pub mod client;
 mod estate;
 mod machine;
 mod nemesis;
 mod net;
+pub mod stage;
 mod story;
+mod suspension;
 mod trace;
-mod workload;
+pub mod workload;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +24,7 @@ use check::pairs::Consumer;
 use serde::{Deserialize, Serialize};
 
 pub use check::Violation;
-use estate::{CLIENT, Estate};
+use estate::{CLIENT, Estate, STRANGER};
 pub use trace::digest;
 
 /// Which run.
@@ -59,6 +61,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// Operations that callers had answered.
     pub operations: u64,
+    /// Snapshots that were compared with a replay of the log.
+    pub snapshots: u64,
     /// Faults by name.
     pub faults: BTreeMap<String, u64>,
     /// What happened, line by line.
@@ -73,6 +77,13 @@ pub fn run(options: Options) -> Report {
     let mut sim = estate.simulation();
     let told = estate.clone();
     sim.client(CLIENT, async move { Ok(story::tell(told).await?) });
+    if estate.is_besieged() {
+        let besieged = estate.clone();
+        sim.client(STRANGER, async move {
+            workload::strangers::besiege(&besieged).await;
+            Ok(())
+        });
+    }
     let mut consumers: Vec<Consumer> = estate.consumers();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         loop {
@@ -85,6 +96,8 @@ pub fn run(options: Options) -> Report {
                 Ok(true) => {
                     let newest = estate.newest.borrow();
                     consumers.iter().for_each(|it| it.check(newest.get(it.agent()), &estate.verdict));
+                    check::disks::check(&estate);
+                    workload::strangers::check(&estate);
                     return End::Whole;
                 }
                 Ok(false) => estate.obey(&mut sim),
@@ -100,6 +113,7 @@ pub fn run(options: Options) -> Report {
         end: if violations.is_empty() { end } else { End::Violated(violations) },
         elapsed,
         operations: estate.operations(),
+        snapshots: estate.snapshots(),
         faults: estate.faults(),
         trace: estate.trace.lines(),
     }

@@ -2,6 +2,7 @@
 //!
 //! It refuses the network, which belongs to all of them.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use certwright_core::time::Timestamp;
 use certwright_seams::sim::{InlineExec, Lag, SeededEntropy, SimClock, SimDisk};
 use certwright_seams::{Disk, Entropy, Seams};
 
-use crate::net::SimNet;
+use crate::net::{Guests, SimNet};
 
 /// Every machine's volume; it is there before the software is.
 pub(crate) const VOLUME: &str = "/data";
@@ -27,7 +28,10 @@ pub(crate) struct Machine {
     pub(crate) disk: SimDisk,
     /// What its writer of the log takes longer than nothing.
     pub(crate) lag: Lag,
-    starts: std::cell::Cell<u64>,
+    /// Whom what runs on it has let in.
+    pub(crate) guests: Guests,
+    starts: Cell<u64>,
+    slept_millis: Cell<u64>,
 }
 
 impl Machine {
@@ -45,7 +49,9 @@ impl Machine {
             clock: Arc::new(clock),
             disk,
             lag: Lag::default(),
-            starts: Default::default(),
+            guests: Guests::default(),
+            starts: Cell::default(),
+            slept_millis: Cell::default(),
         };
         machine.step_clock(0);
         machine
@@ -53,12 +59,23 @@ impl Machine {
 
     /// Puts its clock that much ahead of where it usually is, or behind.
     pub(crate) fn step_clock(&self, millis: i64) {
-        self.clock.set_skew_millis(self.skew_millis + millis);
+        self.clock.set_skew_millis(self.skew_millis + self.slept_millis.get() as i64 + millis);
+    }
+
+    /// It is suspended with all others for that long: time passes and nothing happens.
+    pub(crate) fn sleep(&self, time: Duration) {
+        self.slept_millis.set(self.slept_millis.get() + time.as_millis() as u64);
+        self.step_clock(0);
+    }
+
+    /// How often something was started on it.
+    pub(crate) fn starts(&self) -> u64 {
+        self.starts.get()
     }
 
     /// What its clock shows when that much time has passed, if nobody moved it.
     pub(crate) fn usual_time(&self, elapsed: Duration) -> Timestamp {
-        let millis = BASE_MILLIS + elapsed.as_millis() as u64;
+        let millis = BASE_MILLIS + elapsed.as_millis() as u64 + self.slept_millis.get();
         Timestamp::from_millis(millis.saturating_add_signed(self.skew_millis))
     }
 
@@ -74,7 +91,7 @@ impl Machine {
         Seams {
             clock: self.clock.clone(),
             entropy,
-            net: Arc::new(SimNet),
+            net: Arc::new(SimNet { guests: self.guests.clone() }),
             disk: Arc::new(self.disk.boot()),
             exec: Arc::new(InlineExec::lagging(self.lag.clone())),
         }

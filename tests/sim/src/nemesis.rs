@@ -18,6 +18,10 @@ const WINDOW: Duration = Duration::from_secs(12);
 const FAULT_MILLIS_MAX: u64 = 4000;
 /// Longest time between the ends of one and the beginning of another.
 const CALM_MILLIS_MAX: u64 = 1500;
+/// How far a clock is off that nobody sets: an hour, a year, to either side.
+const OFF_MILLIS: [i64; 4] = [3_600_000, -3_600_000, 31_536_000_000, -31_536_000_000];
+/// How far an agent's clock steps, to either side.
+const AGENT_CLOCK_MILLIS_MAX: i64 = 3_600_000;
 /// What a disk has left when it is nearly full: less than a segment and a snapshot.
 const ROOM_OCTETS: u64 = 48 * 1024;
 
@@ -29,6 +33,9 @@ enum Fault {
     FollowerKilled,
     AllWithoutPower,
     AgentWithoutPower,
+    LeaderCutOff,
+    LeadersInTurn,
+    OneLeftBehind,
     Split,
     OneWay,
     Bridge,
@@ -38,15 +45,20 @@ enum Fault {
     FullDisk,
     SyncFails,
     ClockSteps,
+    ClockOff,
+    AgentClock,
     HandOver,
 }
 
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 20] = [
     Fault::LeaderKilled,
     Fault::LeaderWithoutPower,
     Fault::FollowerKilled,
     Fault::AllWithoutPower,
     Fault::AgentWithoutPower,
+    Fault::LeaderCutOff,
+    Fault::LeadersInTurn,
+    Fault::OneLeftBehind,
     Fault::Split,
     Fault::OneWay,
     Fault::Bridge,
@@ -56,6 +68,8 @@ const FAULTS: [Fault; 15] = [
     Fault::FullDisk,
     Fault::SyncFails,
     Fault::ClockSteps,
+    Fault::ClockOff,
+    Fault::AgentClock,
     Fault::HandOver,
 ];
 
@@ -94,13 +108,25 @@ fn millis(draw: &SeededEntropy, max: u64) -> Duration {
 async fn strike(estate: &Estate, client: &Client, draw: &SeededEntropy, fault: Fault) -> Result<(), Stuck> {
     sleep(millis(draw, CALM_MILLIS_MAX)).await;
     let leader = match fault {
-        Fault::LeaderKilled | Fault::LeaderWithoutPower | Fault::HandOver => client.cluster(false).await?.leader,
+        Fault::LeaderKilled
+        | Fault::LeaderWithoutPower
+        | Fault::LeaderCutOff
+        | Fault::LeadersInTurn
+        | Fault::OneLeftBehind
+        | Fault::HandOver => client.cluster(false).await?.leader,
         _ => String::new(),
     };
-    let leader = if leader.is_empty() { estate.servers()[0].clone() } else { leader };
-    let one = pick(draw, &estate.servers().iter().collect::<Vec<_>>()).clone();
+    let servers = estate.servers();
+    let leader = if leader.is_empty() { servers[0].clone() } else { leader };
+    let one = servers[draw.next_u64() as usize % servers.len()].clone();
+    let one = if fault == Fault::LeaderCutOff { leader.clone() } else { one };
     estate.fault(fault.name());
     estate.trace.tell("nemesis", format_args!("{fault:?} {leader} {one}"));
+    match fault {
+        Fault::LeadersInTurn => return in_turn(estate, client, draw, &leader).await,
+        Fault::OneLeftBehind => return leave_behind(estate, draw, &leader).await,
+        _ => {}
+    }
     begin(estate, draw, fault, &leader, &one);
     sleep(millis(draw, FAULT_MILLIS_MAX)).await;
     estate.trace.tell("nemesis", format_args!("end of {fault:?}"));
@@ -111,7 +137,6 @@ async fn strike(estate: &Estate, client: &Client, draw: &SeededEntropy, fault: F
 fn begin(estate: &Estate, draw: &SeededEntropy, fault: Fault, leader: &str, one: &str) {
     let servers = estate.servers();
     let others = || servers.iter().filter(|it| *it != one);
-    let block = |from: &str, to: &str| estate.order(Order::Block(from.to_owned(), to.to_owned()));
     match fault {
         Fault::LeaderKilled => estate.order(Order::Kill(leader.to_owned())),
         Fault::LeaderWithoutPower => estate.order(Order::PowerCut(leader.to_owned())),
@@ -119,18 +144,15 @@ fn begin(estate: &Estate, draw: &SeededEntropy, fault: Fault, leader: &str, one:
         Fault::AllWithoutPower => servers.iter().for_each(|it| estate.order(Order::PowerCut(it.clone()))),
         Fault::AgentWithoutPower => estate.agents().iter().for_each(|it| estate.order(Order::PowerCut(it.clone()))),
         // Callers and agents stay with everybody: whoever answers from the wrong side is found.
-        Fault::Split => others().for_each(|it| {
-            block(one, it);
-            block(it, one);
-        }),
-        Fault::OneWay => others().for_each(|it| block(one, it)),
+        Fault::LeaderCutOff | Fault::Split => cut_off(estate, one),
+        Fault::OneWay => others().for_each(|it| block(estate, one, it)),
         // Two halves that meet in one server.
         Fault::Bridge => {
             let rest: Vec<_> = others().collect();
             let (left, right) = rest.split_at(rest.len() / 2);
             for (one, other) in left.iter().flat_map(|it| right.iter().map(move |other| (it, other))) {
-                block(one, other);
-                block(other, one);
+                block(estate, one, other);
+                block(estate, other, one);
             }
         }
         Fault::Held => others().for_each(|it| estate.order(Order::Hold(one.to_owned(), it.clone()))),
@@ -152,8 +174,65 @@ fn begin(estate: &Estate, draw: &SeededEntropy, fault: Fault, leader: &str, one:
         }),
         // Less than what a leader gives way at.
         Fault::ClockSteps => estate.machine(one).step_clock(draw.next_u64() as i64 % 2000),
+        Fault::ClockOff => estate.machine(one).step_clock(pick(draw, &OFF_MILLIS)),
+        Fault::AgentClock => {
+            let step = draw.next_u64() as i64 % AGENT_CLOCK_MILLIS_MAX;
+            estate.agents().iter().for_each(|it| estate.machine(it).step_clock(step));
+        }
         Fault::HandOver => estate.stop(leader),
+        // They have acts of their own.
+        Fault::LeadersInTurn | Fault::OneLeftBehind => {}
     }
+}
+
+fn block(estate: &Estate, from: &str, to: &str) {
+    estate.order(Order::Block(from.to_owned(), to.to_owned()));
+}
+
+/// Callers and agents still reach it.
+fn cut_off(estate: &Estate, one: &str) {
+    for other in estate.servers().iter().filter(|it| *it != one) {
+        block(estate, one, other);
+        block(estate, other, one);
+    }
+}
+
+/// The leader is cut off until another one leads; then that one is, and of the voters who made it leader one loses its
+/// power: whoever votes twice in a term lets two lead.
+async fn in_turn(estate: &Estate, client: &Client, draw: &SeededEntropy, first: &str) -> Result<(), Stuck> {
+    cut_off(estate, first);
+    sleep(Duration::from_millis(1200) + millis(draw, 800)).await;
+    let second = client.cluster(true).await?.leader;
+    estate.order(Order::Mend);
+    cut_off(estate, &second);
+    let servers = estate.servers();
+    let voters: Vec<&String> = servers.iter().filter(|it| *it != first && **it != second).collect();
+    let voter = pick(draw, &voters);
+    estate.order(Order::PowerCut(voter.clone()));
+    sleep(millis(draw, 400)).await;
+    estate.order(Order::Start(voter.clone()));
+    // Long enough for two elections.
+    sleep(Duration::from_millis(2500) + millis(draw, 2000)).await;
+    estate.trace.tell("nemesis", format_args!("end of leaders in turn"));
+    estate.order(Order::Mend);
+    Ok(())
+}
+
+/// A follower is cut off, and when it has missed a while all others go: agents and callers find nobody but one that
+/// knows less than they do.
+async fn leave_behind(estate: &Estate, draw: &SeededEntropy, leader: &str) -> Result<(), Stuck> {
+    let servers = estate.servers();
+    let followers: Vec<&String> = servers.iter().filter(|it| *it != leader).collect();
+    let behind = pick(draw, &followers);
+    cut_off(estate, behind);
+    sleep(Duration::from_secs(1) + millis(draw, FAULT_MILLIS_MAX)).await;
+    let others = || servers.iter().filter(|it| *it != behind);
+    others().for_each(|it| estate.order(Order::Kill(it.clone())));
+    sleep(Duration::from_secs(1) + millis(draw, FAULT_MILLIS_MAX)).await;
+    estate.trace.tell("nemesis", format_args!("end of one left behind"));
+    others().for_each(|it| estate.order(Order::Start(it.clone())));
+    estate.order(Order::Mend);
+    Ok(())
 }
 
 fn end(estate: &Estate, fault: Fault, leader: &str, one: &str) {
@@ -163,17 +242,22 @@ fn end(estate: &Estate, fault: Fault, leader: &str, one: &str) {
         Fault::FollowerKilled => start(&one.to_owned()),
         Fault::AllWithoutPower => estate.servers().iter().for_each(start),
         Fault::AgentWithoutPower => estate.agents().iter().for_each(start),
-        Fault::Split | Fault::OneWay | Fault::Bridge | Fault::Held | Fault::SlowNetwork => estate.order(Order::Mend),
-        Fault::SlowDisk | Fault::FullDisk | Fault::SyncFails | Fault::ClockSteps => estate.machine(one).heal(),
+        Fault::LeaderCutOff | Fault::Split | Fault::OneWay | Fault::Bridge | Fault::Held | Fault::SlowNetwork => {
+            estate.order(Order::Mend)
+        }
+        Fault::SlowDisk | Fault::FullDisk | Fault::SyncFails | Fault::ClockSteps | Fault::ClockOff => {
+            estate.machine(one).heal();
+        }
         // It was started again by itself.
-        Fault::HandOver => {}
+        Fault::HandOver | Fault::LeadersInTurn | Fault::OneLeftBehind => {}
+        Fault::AgentClock => estate.agents().iter().for_each(|it| estate.machine(it).heal()),
     }
 }
 
 /// Everything works again, and runs.
 fn heal(estate: &Estate) {
     estate.order(Order::Mend);
-    for name in estate.servers().iter().chain(estate.agents()) {
+    for name in estate.hosts().iter().chain(estate.agents()) {
         estate.machine(name).heal();
         if estate.is_down(name) {
             estate.order(Order::Start(name.clone()));
@@ -190,6 +274,9 @@ impl Fault {
             Self::FollowerKilled => "server killed",
             Self::AllWithoutPower => "all servers without power",
             Self::AgentWithoutPower => "agents without power",
+            Self::LeaderCutOff => "leader cut off",
+            Self::LeadersInTurn => "leaders cut off in turn",
+            Self::OneLeftBehind => "one left behind",
             Self::Split => "server cut off",
             Self::OneWay => "server heard by nobody",
             Self::Bridge => "bridge",
@@ -199,6 +286,8 @@ impl Fault {
             Self::FullDisk => "full disk",
             Self::SyncFails => "fsync fails",
             Self::ClockSteps => "clock steps",
+            Self::ClockOff => "clock off",
+            Self::AgentClock => "agents' clocks step",
             Self::HandOver => "leader stopped in good order",
         }
     }

@@ -29,6 +29,7 @@ fn nothing_that_must_hold_is_broken() {
     let failures: Vec<_> = said.split("\nseed ").filter(|text| text.contains("FAILED")).collect();
     assert_eq!(last["failed"], serde_json::json!([]), "{}", failures.join("\n"));
     assert!(last["operations"].as_u64().unwrap() > SEEDS * OPERATIONS_MIN, "{last}");
+    assert!(last["snapshots"].as_u64().unwrap() > SEEDS, "snapshots were hardly ever compared: {last}");
 }
 
 #[test]

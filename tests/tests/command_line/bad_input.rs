@@ -119,6 +119,9 @@ fn objects_that_are_not_there() {
         &["history", "nope"],
         &["token", "revoke", "nope"],
         &["operator", "raft", "remove", "nope"],
+        &["operator", "raft", "transfer", "--to", "nope"],
+        &["operator", "raft", "promote", "nope"],
+        &["operator", "raft", "demote", "nope"],
     ];
     for arguments in cases {
         fleet.refused(arguments, 1, "NOT_FOUND");
@@ -242,7 +245,10 @@ fn frames_and_tokens_beyond_their_bounds() {
         let future = Position { index: 1 << 40, ordinal: 0 };
         let min_token = Some(certwright_proto::token::encode(context.cluster_id, 1, future));
         let name = "namespaces/default/certificates/web".to_string();
-        let refused = client.get_certificate(v1::GetCertificateRequest { name, min_token }).await.unwrap_err();
+        let refused = client
+            .get_certificate(v1::GetCertificateRequest { name, min_token, ..Default::default() })
+            .await
+            .unwrap_err();
         let refused = from_status(&refused);
         assert_eq!(refused.code, "BEHIND");
         assert!(refused.retry_after.is_some(), "it is worth repeating");

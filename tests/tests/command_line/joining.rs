@@ -112,6 +112,46 @@ fn tokens_that_do_not_admit_and_servers_that_are_not_ours() {
 
     refusal(&other.try_run(&["--server", &address, "--timeout", "2s", "status"]), 4, "UNTRUSTED_SERVER");
     every_server_can_open_the_data_key(&fleet);
+    leadership_goes_there_and_back(&fleet);
+}
+
+/// By name, by whoever is furthest, and not to whoever leads already; the vote is taken and given back.
+fn leadership_goes_there_and_back(fleet: &Fleet) {
+    let before = fleet.leader();
+    let other = if before == "server-1" { "server-2" } else { "server-1" };
+    let answer = fleet.json(&["operator", "raft", "transfer", "--to", other]);
+    assert_eq!((&answer["leader"], &answer["previous"]), (&other.into(), &(&*before).into()), "{answer}");
+    refusal(&fleet.try_run(&["operator", "raft", "transfer", "--to", other]), 1, "ALREADY_LEADER");
+    let answer = fleet.run(&["operator", "raft", "transfer"]);
+    assert!(answer.starts_with(&format!("server/{before} leads in term ")), "{answer}");
+    let answer = fleet.run(&["operator", "raft", "demote", other, "--wait"]);
+    assert_eq!(answer, format!("server/{other} is a learner\n"));
+    refusal(&fleet.try_run(&["operator", "raft", "transfer", "--to", other]), 1, "NOT_A_VOTER");
+    refusal(&fleet.try_run(&["operator", "raft", "demote", &before]), 1, "IN_USE");
+    let answer = fleet.json(&["operator", "raft", "promote", other, "--wait"]);
+    assert_eq!((&answer["role"], &answer["done"]), (&"voter".into(), &true.into()), "{answer}");
+    checks_tell_what_they_looked_at(fleet);
+}
+
+/// Two servers serve, and neither can be spared: nothing fails, and something wants a look.
+fn checks_tell_what_they_looked_at(fleet: &Fleet) {
+    let found = fleet.json(&["check", "--wait"]);
+    assert_eq!((&found["passed"], &found["worst"]), (&true.into(), &"warn".into()), "{found}");
+    let checks = found["checks"].as_array().unwrap();
+    let level = |name: &str| {
+        let check = checks.iter().find(|check| check["name"] == name);
+        check.unwrap_or_else(|| panic!("no {name} in {found}"))["level"].as_str().unwrap()
+    };
+    assert_eq!((level("cluster/leader"), level("cluster/quorum"), level("agents/connected")), ("ok", "warn", "warn"));
+    let strict = fleet.try_run(&["check", "--fail-on", "warn"]);
+    let told = String::from_utf8_lossy(&strict.stderr);
+    assert_eq!(strict.status.code(), Some(1), "{told}");
+    assert!(told.contains("cluster/quorum") && told.ends_with("reason VERIFICATION_FAILED\n"), "{told}");
+    let text = fleet.run(&["check"]);
+    assert!(text.contains("√ cluster/leader") && text.contains("‼ cluster/quorum"), "{text}");
+    let junit = fleet.run(&["check", "-o", "junit"]);
+    assert!(junit.starts_with("<testsuite name=\"certwright check\"") && junit.contains("failures=\"0\""), "{junit}");
+    refusal(&fleet.try_run(&["status", "-o", "junit"]), 2, "USAGE");
 }
 
 /// Whoever answers says of every server that it could lead.

@@ -2,7 +2,7 @@
 //!
 //! It refuses to repeat what unit tests hold: each verb once, on real files.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use certwright_tests::program::{must, ours, run};
 use serde_json::Value;
@@ -29,28 +29,56 @@ fn verify_accepts_what_was_delivered_and_refuses_what_was_mixed() {
 }
 
 #[test]
-fn verify_reads_the_log_of_a_stopped_server_and_names_the_damage() {
+fn log_verify_proves_a_log_whole_and_names_the_damage() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("cw");
     let dev = |words: &[&str]| must(Command::new(ours("certwright")).arg("dev").args(words).arg("--dir").arg(&data));
-    dev(&["--detach"]);
-    dev(&["--stop"]);
     let server = data.join("data");
-    let verify = || run(Command::new(ours("certwright")).arg("verify").arg(&server).args(["-o", "json"]));
-    let whole: Value = serde_json::from_slice(&verify().stdout).unwrap();
+    let verify = |words: &[&str]| run(Command::new(ours("certwright")).args(words).arg(&server));
+    // The verdict is the last line of standard output, whatever the format; what people read goes elsewhere.
+    let verdict = |output: &Output| -> Value {
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(told.lines().count(), 1, "{told}");
+        serde_json::from_str(&told).unwrap()
+    };
+    dev(&["--detach"]);
+    let running = verify(&["log", "verify"]);
+    let told = String::from_utf8_lossy(&running.stderr).into_owned();
+    assert!(running.status.success() && told.contains("a server writes to this log"), "{told}");
+    assert!(verdict(&running)["first_bad_index"].is_null());
+    dev(&["--stop"]);
+    let whole = verify(&["log", "verify", "-o", "json"]);
+    let told = String::from_utf8_lossy(&whole.stderr).into_owned();
+    assert!(whole.status.success() && told.contains(".seg: from entry 0") && !told.contains("a server"), "{told}");
+    let whole = verdict(&whole);
     assert!(whole["events"].as_u64().unwrap() > 10 && whole["first_bad_index"].is_null(), "{whole}");
+    assert_eq!(whole.as_object().unwrap().len(), 2, "{whole}");
+    // The same by its other name, and of the log alone.
+    assert_eq!(verdict(&verify(&["verify"])), whole);
+    let log = run(Command::new(ours("certwright")).args(["log", "verify"]).arg(server.join("log")));
+    assert_eq!(verdict(&log), whole);
 
     let segment = std::fs::read_dir(server.join("log")).unwrap().map(|entry| entry.unwrap().path());
     let segment = segment.filter(|path| path.extension().is_some_and(|end| end == "seg")).min().unwrap();
-    let mut octets = std::fs::read(&segment).unwrap();
-    octets[3000] ^= 1;
-    std::fs::write(&segment, octets).unwrap();
-    let damaged = verify();
-    assert_eq!(damaged.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&damaged.stderr);
-    assert!(told.ends_with("reason VERIFICATION_FAILED\n") && told.contains("the log is damaged from index"), "{told}");
-    let found: Value = serde_json::from_slice(&damaged.stdout).unwrap();
-    assert!(found["first_bad_index"].as_u64().is_some_and(|index| index > 0), "{found}");
+    let sound = std::fs::read(&segment).unwrap();
+    for offset in [0, 60, 127, 130, 3000, sound.len() - 1] {
+        let mut octets = sound.clone();
+        octets[offset] ^= 1;
+        std::fs::write(&segment, octets).unwrap();
+        let damaged = verify(&["log", "verify"]);
+        let told = String::from_utf8_lossy(&damaged.stderr).into_owned();
+        assert_eq!(damaged.status.code(), Some(1), "octet {offset}: {told}");
+        assert!(told.ends_with("reason VERIFICATION_FAILED\n"), "octet {offset}: {told}");
+        assert!(told.contains("the log is damaged from index"), "octet {offset}: {told}");
+        let found = verdict(&damaged);
+        let index = found["first_bad_index"].as_u64().unwrap_or_else(|| panic!("octet {offset}: {found}"));
+        assert_eq!(index > 0, offset >= 3000, "octet {offset}: {found}");
+    }
+    std::fs::write(&segment, sound).unwrap();
+    assert_eq!(verdict(&verify(&["log", "verify"])), whole, "nothing was written meanwhile");
+
+    let nothing = run(Command::new(ours("certwright")).args(["log", "verify"]).arg(folder.path()));
+    assert!(refusal(&nothing, 1, "FILE_FAILED").contains("holds no log"));
 }
 
 #[test]

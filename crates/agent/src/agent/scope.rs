@@ -8,7 +8,9 @@ use std::time::Duration;
 use certwright_core::event::Stage;
 use certwright_core::ids::InstanceId;
 use certwright_proto::agent::v1::server_message::Kind;
-use certwright_proto::agent::v1::{Assignment, Bookmark, CsrAnswer, ServerMessage, Welcome};
+use certwright_proto::agent::v1::{
+    Assignment, Bookmark, CsrAnswer, HeldCertificate, Issued, ServerMessage, Welcome, agent_message,
+};
 use certwright_proto::api::{names, values};
 use certwright_seams::exec::compute;
 
@@ -31,8 +33,15 @@ pub(super) enum Missed {
 impl Agent {
     /// One message of the session.
     pub(super) async fn on_message(&mut self, message: ServerMessage) {
+        if self.witness.is_refusing {
+            return;
+        }
         match message.kind {
-            Some(Kind::Welcome(welcome)) => self.on_welcome(&welcome).await,
+            Some(Kind::Welcome(welcome)) => {
+                if self.is_trustworthy(&welcome).await {
+                    self.on_welcome(&welcome).await;
+                }
+            }
             Some(Kind::Assignment(assignment)) => self.on_assignment(assignment, message.traceparent).await,
             Some(Kind::Gone(gone)) => {
                 if let Some(instance) = InstanceId::parse(&gone.instance) {
@@ -47,6 +56,7 @@ impl Agent {
                 self.identity.on_issued(issued, now, &self.seams).await;
             }
             Some(Kind::TrustBundle(announced)) => self.on_trust(announced).await,
+            Some(Kind::Checkpoint(shown)) => self.on_checkpoint(shown).await,
             // Draining ends the stream before it gets here; heartbeats only prove that the stream lives.
             Some(Kind::Draining(_) | Kind::Heartbeat(_)) | None => {}
         }
@@ -72,9 +82,56 @@ impl Agent {
         if let Some(servers) = self.identity.on_servers(&welcome.servers, &self.seams).await {
             self.connector.set_servers(servers);
         }
+        self.say_stuck().await;
     }
 
-    async fn on_assignment(&mut self, assignment: Assignment, traceparent: String) {
+    /// Shows again what the servers do not know yet although they were shown it: they wait for a generation that is here.
+    async fn say_stuck(&mut self) {
+        let waited_for = |entry: &Entry| 1..=entry.issued_generation();
+        let stuck = |(_, entry): &(&InstanceId, &Entry)| waited_for(entry).contains(&entry.wish.wanted_generation);
+        let stuck: Vec<InstanceId> = self.entries.iter().filter(stuck).map(|(id, _)| *id).collect();
+        for instance in stuck {
+            self.say_unknown(instance).await;
+        }
+    }
+
+    /// After a restore the servers may know an older generation than this agent has: that one stays, and they are told.
+    async fn keep_newer(&mut self, assignment: &mut Assignment) {
+        let Some(instance) = InstanceId::parse(&assignment.instance).filter(|_| self.witness.is_restored()) else {
+            return;
+        };
+        let told = assignment.issued.as_ref().map_or(0, |issued| issued.generation);
+        if self.entries.get(&instance).is_none_or(|entry| entry.issued_generation() <= told) {
+            return;
+        }
+        let store = self.store.clone();
+        let stored = compute(&*self.seams.exec, "files", move || store.load_assignment(instance)).await;
+        let Some(held) = stored.ok().and_then(|stored| stored.issued).filter(|held| held.generation > told) else {
+            return;
+        };
+        tracing::warn!(
+            certificate = assignment.certificate,
+            generation = held.generation,
+            known = told,
+            "the restored servers know an older generation than this agent has: it stays, and they are told"
+        );
+        self.say_held(&assignment.certificate, instance, &held);
+        assignment.issued = Some(held);
+    }
+
+    /// Shows the servers a certificate that they do not know.
+    fn say_held(&self, certificate: &str, instance: InstanceId, held: &Issued) {
+        let held = HeldCertificate {
+            certificate: certificate.to_owned(),
+            instance: instance.to_string(),
+            generation: held.generation,
+            der: held.certificate.clone(),
+        };
+        self.send_up(agent_message::Kind::Held(held));
+    }
+
+    async fn on_assignment(&mut self, mut assignment: Assignment, traceparent: String) {
+        self.keep_newer(&mut assignment).await;
         // What cannot be understood is in the scope all the same; what cannot even be named could be any of ours.
         match InstanceId::parse(&assignment.instance) {
             Some(instance) => drop(self.complete.as_mut().map(|named| named.insert(instance))),
@@ -135,6 +192,18 @@ impl Agent {
         self.ready.insert(instance);
     }
 
+    /// What a restored log leaves out may have come after the backup: the servers are told before it is let go of.
+    async fn say_unknown(&mut self, instance: InstanceId) {
+        if !self.witness.is_restored() {
+            return;
+        }
+        let store = self.store.clone();
+        let stored = compute(&*self.seams.exec, "files", move || store.load_assignment(instance)).await;
+        if let Ok(Assignment { certificate, issued: Some(held), .. }) = stored {
+            self.say_held(&certificate, instance, &held);
+        }
+    }
+
     /// Something could not be stored: a while later everything is asked for again, and that less and less often.
     fn on_not_stored(&mut self) {
         if self.missed != Missed::NotStored {
@@ -179,6 +248,7 @@ impl Agent {
         {
             let gone: Vec<InstanceId> = self.entries.keys().filter(|known| !named.contains(known)).copied().collect();
             for instance in gone {
+                self.say_unknown(instance).await;
                 self.forget(instance).await;
             }
         }

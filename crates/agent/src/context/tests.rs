@@ -42,6 +42,7 @@ fn what_is_wrong_is_said_without_the_key() {
         (with("certificate", "".into()), "certificate holds no"),
         (with("key", "KEYKEYKEY".into()), "key holds no"),
         (with("key", 5.into()), "not a context"),
+        (with("servers", "KEYKEYKEY".into()), "not a context: a value of the wrong type at line"),
     ] {
         let error = Context::parse(given.to_string().as_bytes()).err().unwrap();
         assert!(error.contains(cause), "{error}");

@@ -67,6 +67,50 @@ pub struct State {
     pub roots: Vec<(String, Vec<u8>)>,
     /// Join requests, with the name asked for.
     pub joined: Vec<String>,
+    /// What each server says of its log; a server without one says nothing.
+    pub logs: BTreeMap<u64, Log>,
+    /// Which server was told that one is refused.
+    pub refused: Vec<(u64, wire::CheckpointRefused)>,
+    /// Certificates that the servers did not know.
+    pub held: Vec<wire::HeldCertificate>,
+}
+
+/// Checkpoints of one server's log: index and chain.
+#[derive(Clone, Default)]
+pub struct Log(pub Vec<(u64, u8)>);
+
+impl Log {
+    fn newest(&self) -> Option<wire::Checkpoint> {
+        self.0.last().map(|(index, history)| checkpoint(*index, *history))
+    }
+
+    fn applied(&self) -> u64 {
+        self.0.last().map_or(0, |(index, _)| index + 5)
+    }
+
+    fn recalled(&self, mark: &wire::CheckpointMark) -> wire::Recalled {
+        let found = self.0.iter().find(|(index, _)| *index == mark.index);
+        let chain = found.map(|(_, history)| vec![*history; 32]).unwrap_or_default();
+        wire::Recalled { is_read: mark.index <= self.applied(), chain: chain.into(), index: mark.index }
+    }
+}
+
+/// A signed checkpoint of the tests' cluster; histories from 100 on are of its second epoch.
+pub fn checkpoint(index: u64, history: u8) -> wire::Checkpoint {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let cluster_id = certwright_proto::identity::parse_cluster_id(CLUSTER).unwrap();
+    let (chain, at) = ([history; 32], certwright_core::time::Timestamp::from_millis(index));
+    let epoch = if history < 100 { 1 } else { 2 };
+    let signed = certwright_core::checkpoint::Checkpoint { cluster_id, epoch, index, chain, at };
+    wire::Checkpoint {
+        epoch,
+        index,
+        chain: chain.to_vec().into(),
+        at_millis: index,
+        public_key: pair.public_key().as_ref().to_vec().into(),
+        signature: pair.sign(&signed.message()).as_ref().to_vec().into(),
+    }
 }
 
 pub struct Estate {
@@ -362,14 +406,24 @@ impl Session {
     async fn run(self, mut incoming: Streaming<wire::AgentMessage>) -> Option<()> {
         let Some(Up::Hello(hello)) = incoming.message().await.ok()??.kind else { return None };
         let resume: Option<u64> = hello.resume.as_ref().and_then(|token| token.value.parse().ok());
+        let log = self.estate.state().logs.get(&self.id).cloned().unwrap_or_default();
+        let recalled = hello.checkpoint.as_ref().map(|mark| log.recalled(mark));
         self.estate.state().hellos.push(hello);
         self.estate.state().sessions.push(self.id);
         self.estate.state().session_keys.push(self.key);
         let clock = Some(SystemTime::now().into());
         let servers = self.estate.state().servers.clone();
-        let welcome = wire::Welcome { complete: resume.is_none(), server: format!("node-{}", self.id), clock, servers };
+        let welcome = wire::Welcome {
+            complete: resume.is_none(),
+            server: format!("node-{}", self.id),
+            clock,
+            servers,
+            checkpoint: log.newest(),
+            applied_index: log.applied(),
+            recalled,
+        };
         say(&self.out, Down::Welcome(welcome)).await?;
-        let (mut told, mut announced) = (BTreeMap::new(), Vec::new());
+        let (mut told, mut announced, mut shown) = (BTreeMap::new(), Vec::new(), log.newest());
         if let Some(version) = resume {
             // What had not changed since then is known there.
             told = self.revisions(version);
@@ -384,6 +438,11 @@ impl Session {
                 changed = version.changed() => {
                     changed.ok()?;
                     let at = *version.borrow_and_update();
+                    let newest = self.estate.state().logs.get(&self.id).and_then(Log::newest);
+                    if let Some(newest) = newest.filter(|newest| shown.as_ref() != Some(newest)) {
+                        shown = Some(newest.clone());
+                        say(&self.out, Down::Checkpoint(newest)).await?;
+                    }
                     self.announce(&mut announced, at).await?;
                     self.tell(&mut told, false, at).await?;
                 }
@@ -472,6 +531,8 @@ impl Session {
                 let issued = wire::IdentityIssued { certificate: der.into(), chain, ..Default::default() };
                 say(&self.out, Down::Identity(issued)).await?;
             }
+            Up::Held(held) => self.estate.state().held.push(held),
+            Up::CheckpointRefused(refused) => self.estate.state().refused.push((self.id, refused)),
             Up::Heartbeat(_) | Up::Hello(_) => {}
         }
         Some(())

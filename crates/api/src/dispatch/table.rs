@@ -14,7 +14,7 @@ use super::Method;
 use crate::doors::Doors;
 use crate::limits::COMMAND_TIMEOUT;
 use crate::services::{agents, authorities, certificates, cluster, issue, issuers, join, tokens};
-use crate::session::{RenewAgentIdentity, Report, SubmitCsr};
+use crate::session::{AdoptHeld, ReadmitAgent, RenewAgentIdentity, Report, SubmitCsr};
 use crate::trace;
 
 macro_rules! table {
@@ -43,6 +43,8 @@ table![
     SubmitCsr,
     Report,
     RenewAgentIdentity,
+    ReadmitAgent,
+    AdoptHeld,
     certificates::CreateCertificate,
     certificates::UpdateCertificate,
     certificates::DeleteCertificate,
@@ -59,6 +61,9 @@ table![
     cluster::RequestDigest,
     cluster::RenewIdentity,
     cluster::RemoveNode,
+    cluster::TransferLeadership,
+    cluster::SetNodeRole,
+    cluster::ReleaseRenewals,
     join::JoinAgent,
     join::JoinNode,
 ];

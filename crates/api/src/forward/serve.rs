@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use certwright_core::ids::Actor;
 use certwright_core::log::RequestId;
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
 use certwright_proto::internal::v1::forward_server::Forward;
@@ -54,7 +55,7 @@ impl ForwardService {
     fn member(&self, PeerNode(peer): PeerNode) -> Result<(), Rejection> {
         let log = &self.doors.log;
         let stays = log.read(|view| view.state.cluster.nodes.get(&peer).is_some_and(|node| !node.removed));
-        match stays && log.is_member(peer) {
+        match stays && log.is_member(peer) || mutant::is(Mutant::RemovedServerAccepted) {
             true => Ok(()),
             false => {
                 Err(Rejection::new(Reason::PermissionDenied, format!("server {peer} is no member of the cluster")))

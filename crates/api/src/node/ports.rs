@@ -98,11 +98,10 @@ pub(super) fn serve(
 
 /// What peers may call, besides consensus itself.
 fn internal(doors: &Arc<Doors>) -> Routes {
-    let seal = doors.seal.clone();
     let forward = ForwardServer::new(ForwardService::new(doors.clone()))
         .max_decoding_message_size(MESSAGE_OCTETS_MAX)
         .max_encoding_message_size(MESSAGE_OCTETS_MAX);
-    Routes::new(forward).add_service(PeerService::new(doors.log.clone(), seal, doors.name.clone()).into_server())
+    Routes::new(forward).add_service(PeerService::new(doors.itself.clone()).into_server())
 }
 
 async fn serve_api(server: Router, incoming: Incoming, name: &'static str, stop: CancellationToken) -> &'static str {

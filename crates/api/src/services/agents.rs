@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use certwright_core::command::Command;
+use certwright_core::command::{Command, Etag};
 use certwright_core::ids::{Actor, AgentName};
 use certwright_core::policy::{Action, Resource};
 use certwright_core::{Reason, Rejection};
@@ -75,18 +75,6 @@ fn absent(name: &AgentName) -> Rejection {
     Rejection::new(Reason::NotFound, format!("there is no agent {name}"))
 }
 
-/// Refuses when the caller saw another version than there is now.
-fn check_etag(doors: &Doors, name: &AgentName, etag: &str) -> Result<(), Rejection> {
-    doors.log.read(|view| {
-        let agent = view.state.agents.get(name).ok_or_else(|| absent(name))?;
-        let current = api::values::etag(agent.uid, agent.revision);
-        match etag.is_empty() || etag == current {
-            true => Ok(()),
-            false => Err(Rejection::new(Reason::EtagMismatch, format!("agent {name} is at {current}, not at {etag}"))),
-        }
-    })
-}
-
 /// Replaces an agent's labels.
 pub(crate) struct UpdateAgent;
 
@@ -107,8 +95,7 @@ impl Method for UpdateAgent {
         let call = Call { validate_only: request.validate_only, ..call };
         let etag = request.agent.as_ref().map(|agent| agent.etag.clone()).unwrap_or_default();
         let (name, labels) = agent_from_message(request.agent)?;
-        check_etag(doors, &name, &etag)?;
-        let command = Command::SetAgentLabels { agent: name.clone(), labels };
+        let command = Command::SetAgentLabels { agent: name.clone(), etag: Etag(etag), labels };
         let outcome = doors.control.execute(call, command).await?;
         Ok(v1::AgentResponse {
             agent: doors.log.read(|view| agent(doors, view, &name)),
@@ -136,8 +123,8 @@ impl Method for DeleteAgent {
     async fn run(doors: &Arc<Doors>, call: Call, request: Self::Request) -> Result<Self::Response, Rejection> {
         let call = Call { validate_only: request.validate_only, ..call };
         let name = api::names::agent(&request.name)?;
-        check_etag(doors, &name, &request.etag)?;
-        let outcome = doors.control.execute(call, Command::RemoveAgent { agent: name }).await?;
+        let command = Command::RemoveAgent { agent: name, etag: Etag(request.etag) };
+        let outcome = doors.control.execute(call, command).await?;
         Ok(v1::DeleteResponse { token: Some(doors.token(outcome.position)) })
     }
 }

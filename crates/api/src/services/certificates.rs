@@ -20,7 +20,7 @@ use super::{Api, issue, issued};
 use crate::dispatch::Method;
 use crate::doors::Doors;
 use crate::filter::Filter;
-use crate::paging;
+use crate::{paging, past, refuse};
 
 #[tonic::async_trait]
 impl Certificates for Api {
@@ -30,6 +30,13 @@ impl Certificates for Api {
     ) -> Result<Response<v1::GetCertificateResponse>, Status> {
         let (name, min_token) = (request.get_ref().name.clone(), request.get_ref().min_token.clone());
         let method = ("certwright.v1.Certificates/GetCertificate", Resource::Certificates);
+        if let Some(as_of) = request.get_ref().as_of {
+            let past = async {
+                self.doors.catch_up(min_token.as_ref()).await?;
+                past::certificate(&self.doors, &api::names::certificate(&name)?, &as_of).await
+            };
+            return self.answer(&request, method, async { past.await.map_err(refuse::status) }).await;
+        }
         self.read(&request, method, min_token.as_ref(), |view| {
             let name = api::names::certificate(&name)?;
             let certificate = view.state.certificates.get(&name).ok_or_else(|| absent(&name))?;

@@ -1,7 +1,9 @@
-//! `certwright.v1.Cluster`: its servers, their digests, an administrator's own identity, taking a server out.
+//! `certwright.v1.Cluster`: its servers, their digests, an administrator's own identity.
 //!
 //! It refuses to guess about others: what a server does not say within its time is `unreachable`.
 
+mod backup;
+mod members;
 mod peers;
 
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use certwright_core::command::Command;
 use certwright_core::ids::Actor;
 use certwright_core::log::Trace;
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::{self, Action, Resource};
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
@@ -18,6 +21,8 @@ use certwright_raft::ReadError;
 use tonic::{Request, Response, Status};
 
 use super::{Api, identity_response, own_agent, own_identity};
+pub(crate) use members::{RemoveNode, SetNodeRole, TransferLeadership};
+
 use crate::dispatch::{Method, execute};
 use crate::doors::{Doors, read_failed};
 use crate::listener::Caller;
@@ -25,6 +30,17 @@ use crate::{auth, refuse, trace};
 
 #[tonic::async_trait]
 impl Cluster for Api {
+    type BackupStream = backup::Chunks;
+
+    async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let caller = auth::caller(&request)?;
+        auth::allow(&caller, Action::Operate, &Resource::Cluster)?;
+        backup::stream(&self.doors, &caller.actor, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(refuse::status)
+    }
+
     async fn get_cluster(
         &self,
         request: Request<v1::GetClusterRequest>,
@@ -63,6 +79,27 @@ impl Cluster for Api {
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         self.command::<RemoveNode>(request).await
     }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        self.command::<TransferLeadership>(request).await
+    }
+
+    async fn set_node_role(
+        &self,
+        request: Request<v1::SetNodeRoleRequest>,
+    ) -> Result<Response<v1::SetNodeRoleResponse>, Status> {
+        self.command::<SetNodeRole>(request).await
+    }
+
+    async fn release_renewals(
+        &self,
+        request: Request<v1::ReleaseRenewalsRequest>,
+    ) -> Result<Response<v1::ReleaseRenewalsResponse>, Status> {
+        self.command::<ReleaseRenewals>(request).await
+    }
 }
 
 /// Waits until this server has applied everything that was committed when it was asked, as the leader knows it. The leader
@@ -70,11 +107,37 @@ impl Cluster for Api {
 pub(crate) async fn up_to_date(doors: &Arc<Doors>, caller: &Caller, trace: Trace) -> Result<(), Status> {
     let (action, resource) = ReadIndex::right(&caller.actor);
     auth::allow(caller, action, &resource)?;
+    if mutant::is(Mutant::FollowerConfirmsItself) {
+        return Ok(());
+    }
     let (asking, by) = (doors.clone(), caller.clone());
     let round = doors.read_indexes.ask(move || async move { execute::<ReadIndex>(&asking, &by, trace, ()).await });
     let lost = || Err(refuse::status(Rejection::new(Reason::Internal, "the leader could not be asked")));
     let committed = round.await.unwrap_or_else(lost)?;
     doors.catch_up(Some(&committed)).await.map_err(refuse::status)
+}
+
+/// Ends a hold on renewals.
+pub(crate) struct ReleaseRenewals;
+
+impl Method for ReleaseRenewals {
+    const PATH: &'static str = "/certwright.v1.Cluster/ReleaseRenewals";
+    type Request = v1::ReleaseRenewalsRequest;
+    type Response = v1::ReleaseRenewalsResponse;
+
+    fn request_id(request: &Self::Request) -> &str {
+        &request.request_id
+    }
+
+    fn right(_: &Actor) -> (Action, Resource) {
+        (Action::Operate, Resource::Cluster)
+    }
+
+    async fn run(doors: &Arc<Doors>, call: Call, _: Self::Request) -> Result<Self::Response, Rejection> {
+        let outcome = doors.control.execute(call, Command::ReleaseRenewals).await?;
+        let token = Some(doors.token(outcome.position));
+        Ok(v1::ReleaseRenewalsResponse { token, unchanged: outcome.unchanged })
+    }
 }
 
 /// `cluster/read-index`: how far the log is, confirmed by a quorum. For whoever may read the cluster, and for agents:
@@ -140,35 +203,4 @@ impl Method for RenewIdentity {
         let answer = doors.control.renew_identity(call, request.csr.into()).await?;
         Ok(identity_response(doors, answer))
     }
-}
-
-/// Takes a server out; its id never recurs.
-pub(crate) struct RemoveNode;
-
-impl Method for RemoveNode {
-    const PATH: &'static str = "/certwright.v1.Cluster/RemoveNode";
-    type Request = v1::RemoveNodeRequest;
-    type Response = v1::DeleteResponse;
-
-    fn request_id(request: &Self::Request) -> &str {
-        &request.request_id
-    }
-
-    fn right(_: &Actor) -> (Action, Resource) {
-        (Action::Operate, Resource::Cluster)
-    }
-
-    async fn run(doors: &Arc<Doors>, call: Call, request: Self::Request) -> Result<Self::Response, Rejection> {
-        let absent = || Rejection::new(Reason::NotFound, format!("there is no server {:?}", request.name));
-        let node_id = node_named(doors, &request.name).ok_or_else(absent)?;
-        let outcome = doors.control.execute(call, Command::RemoveNode { node_id }).await?;
-        Ok(v1::DeleteResponse { token: Some(doors.token(outcome.position)) })
-    }
-}
-
-fn node_named(doors: &Doors, name: &str) -> Option<u64> {
-    doors.log.read(|view| {
-        let mut nodes = view.state.cluster.nodes.values().filter(|node| !node.removed);
-        nodes.find(|node| node.record.name.as_str() == name).map(|node| node.record.id)
-    })
 }

@@ -13,8 +13,10 @@ use certwright_core::{Event, Reason, Rejection, State};
 use certwright_proto::api::event::events_of;
 use certwright_proto::v1;
 use certwright_proto::v1::events_server::Events;
-use certwright_raft::{AppliedEntry, Watch, WatchItem};
+use certwright_raft::{AppliedEntry, ReadError, Watch, WatchItem};
+use certwright_seams::exec::compute;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -29,16 +31,22 @@ impl Events for Api {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         auth::allow(&auth::caller(&request)?, Action::Read, &Resource::Events)?;
-        self.doors.open().map_err(refuse::status)?;
         let asked = request.into_inner();
+        self.doors.open().map_err(refuse::status)?;
+        if asked.follow {
+            self.doors.in_touch().map_err(refuse::status)?;
+        }
         let after = begin(&self.doors, &asked).await.map_err(refuse::status)?;
-        let watch = self.doors.log.watch(after).map_err(|error| refuse::status(read_failed(error)))?;
+        let watch = self.doors.log.watch(after).await.map_err(|error| refuse::status(read_failed(error)))?;
         let (out, outgoing) = mpsc::channel(OUTBOUND_QUEUE_MAX);
         let watcher = Watcher { doors: self.doors.clone(), asked, out, told: after };
         tokio::spawn(watcher.run(watch));
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 }
+
+/// The kind of event that the log writes about itself.
+const CHECKPOINT: &str = "CheckpointSigned";
 
 /// Where a watch begins: after its token, or before its first index.
 async fn begin(doors: &Doors, asked: &v1::WatchRequest) -> Result<Position, Rejection> {
@@ -90,34 +98,49 @@ impl Watcher {
             (to, true) => to,
             (to, false) => to.min(self.doors.log.applied().borrow().index),
         };
-        let mut over = match self.complete(end) {
+        let mut over = match self.complete(end).await {
             Ok(over) => over,
             Err(error) => return self.fail(read_failed(error)).await,
         };
+        // Counted from when something was sent: a log that is busy with other things keeps nobody from hearing how far it is.
+        let mut bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
         while !over {
+            if Instant::now() >= bookmark_at {
+                self.bookmark().await?;
+                bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
+                if let Err(rejection) = self.doors.in_touch() {
+                    return self.fail(rejection).await;
+                }
+            }
             let draining = self.doors.draining.clone();
             let item = tokio::select! {
                 biased;
                 () = draining.cancelled() => return self.stop().await,
                 () = self.out.closed() => return Err(Over),
                 item = watch.next() => item,
-                () = tokio::time::sleep(BOOKMARK_INTERVAL) => {
-                    self.bookmark().await?;
-                    continue;
-                }
+                () = sleep_until(bookmark_at) => continue,
             };
             match item {
-                Some(WatchItem::Transaction { position, .. }) if position.index > end => break,
-                Some(WatchItem::Transaction { position, at, entry, ordinal }) => {
+                Ok(WatchItem::Transaction { position, .. }) if position.index > end => break,
+                Ok(WatchItem::Transaction { position, at, entry, ordinal }) => {
                     let transaction = &entry.transactions[ordinal as usize];
-                    self.tell(events_of(position, at, transaction), position).await?;
+                    let mut events = events_of(position, at, transaction);
+                    let epoch = self.doors.log.read(|view| view.state.cluster.epoch_of(position.index));
+                    events.iter_mut().for_each(|event| event.epoch = epoch);
+                    if self.tell(events, position).await? {
+                        bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
+                    }
                     over = position.index == end && is_last(&entry, position);
                 }
-                Some(WatchItem::Bookmark(position)) => {
+                Ok(WatchItem::Bookmark(position)) => {
                     self.told = self.told.max(position);
                     over = position.index >= end;
                 }
-                None => return self.lost().await,
+                Err(ReadError::Stopped) => return self.stop().await,
+                Err(error) => {
+                    tracing::warn!(%error, after = %self.told, "a watch ends");
+                    return self.fail(read_failed(error)).await;
+                }
             }
         }
         self.bookmark().await
@@ -125,33 +148,40 @@ impl Watcher {
 
     /// Whether nothing up to that index is left to tell. An entry holds many transactions: having told one of the last
     /// entry's is not the end.
-    fn complete(&self, end: u64) -> Result<bool, certwright_raft::ReadError> {
+    async fn complete(&self, end: u64) -> Result<bool, ReadError> {
         match self.told.index.cmp(&end) {
             Ordering::Less => Ok(false),
             Ordering::Greater => Ok(true),
             Ordering::Equal => {
-                let entry = self.doors.log.entry(end)?;
+                let log = self.doors.log.clone();
+                let entry = compute(&*self.doors.seams.exec, "read", move || log.entry(end)).await?;
                 Ok(entry.is_some_and(|entry| is_last(&entry, self.told)))
             }
         }
     }
 
     /// Sends the events of one transaction that the caller asked for. Only the last of them carries the transaction's
-    /// own token: whoever stops in the middle gets all of it again.
-    async fn tell(&mut self, events: Vec<v1::Event>, position: Position) -> Result<(), Over> {
-        let wanted: Vec<_> =
-            events.into_iter().filter(|event| event.stream.starts_with(&self.asked.stream_prefix)).collect();
+    /// own token: whoever stops in the middle gets all of it again. Says whether there were any.
+    async fn tell(&mut self, events: Vec<v1::Event>, position: Position) -> Result<bool, Over> {
+        let wanted: Vec<_> = events.into_iter().filter(|event| self.wants(event)).collect();
         let last = wanted.len();
         for (number, event) in wanted.into_iter().enumerate() {
             let at = if number + 1 == last { position } else { self.told };
             self.send(Some(event), at).await?;
         }
         self.told = position;
-        Ok(())
+        Ok(last > 0)
+    }
+
+    /// Checkpoints are told to those who ask for streams: every few seconds one, about nothing but the log itself.
+    fn wants(&self, event: &v1::Event) -> bool {
+        let prefix = &self.asked.stream_prefix;
+        event.stream.starts_with(prefix) && (!prefix.is_empty() || event.r#type != CHECKPOINT)
     }
 
     async fn bookmark(&self) -> Result<(), Over> {
-        self.send(None, self.told).await
+        let ahead = u64::from(mutant::is(Mutant::BookmarkAhead));
+        self.send(None, Position { index: self.told.index + ahead, ..self.told }).await
     }
 
     async fn send(&self, event: Option<v1::Event>, at: Position) -> Result<(), Over> {
@@ -165,12 +195,6 @@ impl Watcher {
     async fn stop(&self) -> Result<(), Over> {
         self.bookmark().await?;
         self.fail(Rejection::new(Reason::NotReady, "this server is stopping: watch on from another one")).await
-    }
-
-    /// The archive no longer reaches back to this watcher, or the log has stopped.
-    async fn lost(&self) -> Result<(), Over> {
-        let message = "the log before the newest snapshot is not kept on this server";
-        self.fail(Rejection::new(Reason::TokenTooOld, message)).await
     }
 
     async fn fail(&self, rejection: Rejection) -> Result<(), Over> {

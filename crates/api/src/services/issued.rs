@@ -119,9 +119,9 @@ async fn at(
     position: Position,
     fits: impl Fn(&Issued) -> bool,
 ) -> Result<(Issued, Position), Rejection> {
-    let entry = history::entry(doors, position.index).await?;
-    let issued = entry.as_ref().and_then(|entry| history::issued(entry, position, fits));
-    issued.map(|issued| (issued.clone(), position)).ok_or_else(|| absent(format!("nothing was issued at {position}")))
+    let found = history::transaction(doors, position).await?;
+    let issued = found.and_then(|found| history::issued(found.transaction, fits));
+    issued.map(|issued| (issued, position)).ok_or_else(|| absent(format!("nothing was issued at {position}")))
 }
 
 fn absent(why: String) -> Rejection {

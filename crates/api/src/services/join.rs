@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use certwright_core::ids::{Actor, AgentName, NodeName, TokenId};
 use certwright_core::policy::{Action, Resource};
-use certwright_core::{Reason, Rejection};
+use certwright_core::{Format, Reason, Rejection};
 use certwright_issuance::order::{AgentJoin, Call, NodeJoin};
 use certwright_proto::v1;
 use certwright_proto::v1::join_server::Join;
@@ -91,6 +91,7 @@ impl Method for JoinNode {
             http_address: request.http_address,
             csr: request.csr.into(),
             hpke_public: request.hpke_public.into(),
+            format: Format::told(request.format),
         };
         let answer = doors.control.admit_node(Call { request_id: None, ..call }, join).await?;
         let peers = answer.peers.iter().map(|peer| v1::Peer {

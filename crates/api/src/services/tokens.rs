@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use certwright_core::command::Command;
+use certwright_core::command::{Command, Etag};
 use certwright_core::ids::{Actor, TokenId};
 use certwright_core::policy::{Action, Resource};
-use certwright_core::time::Timestamp;
 use certwright_core::x509::key::sha256;
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
@@ -35,10 +34,10 @@ impl Tokens for Api {
     async fn list_tokens(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListTokensResponse>, Status> {
         let asked = request.get_ref().clone();
         let method = ("certwright.v1.Tokens/ListTokens", Resource::Tokens);
-        let wall = Timestamp::from_millis(self.doors.seams.clock.wall_millis());
+        let clock = self.doors.log.clock();
         self.read(&request, method, asked.min_token.as_ref(), |view| {
             // The log's time stands still while nothing happens; tokens expire all the same.
-            let now = view.at.max(wall);
+            let now = view.at.max(clock);
             let after = paging::start(&asked.page_token)?.map(|last| TokenId::parse(&last)).transpose()?;
             let size = paging::size(asked.page_size)?;
             let mut page = view.state.tokens.page_after(after.as_ref(), size + 1, |_| true);
@@ -121,7 +120,7 @@ impl Method for RevokeToken {
     async fn run(doors: &Arc<Doors>, call: Call, request: Self::Request) -> Result<Self::Response, Rejection> {
         let call = Call { validate_only: request.validate_only, ..call };
         let id = TokenId::parse(request.name.strip_prefix("tokens/").unwrap_or(&request.name))?;
-        let outcome = doors.control.execute(call, Command::RevokeToken { id }).await?;
+        let outcome = doors.control.execute(call, Command::RevokeToken { id, etag: Etag(request.etag) }).await?;
         Ok(v1::DeleteResponse { token: Some(doors.token(outcome.position)) })
     }
 }

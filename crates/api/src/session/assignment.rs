@@ -41,9 +41,8 @@ impl Session {
             Some(current) => Some(self.issued(&current, instance).await?),
             None => None,
         };
-        let entry = self.entry(draft.changed.index).await;
-        let transaction = entry.as_ref().and_then(|entry| entry.transactions.get(draft.changed.ordinal as usize));
-        let trace = transaction.map(|transaction| trace::format(&transaction.trace));
+        let changed = self.transaction(draft.changed).await;
+        let trace = changed.map(|transaction| trace::format(&transaction.trace));
         let assignment = wire::Assignment {
             certificate: name.stream().to_string(),
             instance: instance.to_string(),
@@ -79,13 +78,11 @@ impl Session {
             let index = current.position.index;
             Rejection::new(Reason::Behind, format!("entry {index} of the log cannot be read on this server"))
         };
-        let entry = self.entry(current.position.index).await.ok_or_else(unreadable)?;
-        let issued: Option<&Issued> = history::issued(&entry, current.position, |issued| {
-            issued.instance == Some(instance) && issued.generation == current.generation
-        });
-        let issued = issued.ok_or_else(unreadable)?;
+        let transaction = self.transaction(current.position).await.ok_or_else(unreadable)?;
+        let fits = |issued: &Issued| issued.instance == Some(instance) && issued.generation == current.generation;
+        let issued = history::issued(transaction, fits).ok_or_else(unreadable)?;
         let chain = self.doors.log.read(|view| chain::of(view.state, &issued.authority)).map_err(|_| unreadable())?;
-        issued_to_message(issued, &chain).map_err(|_| unreadable())
+        issued_to_message(&issued, &chain).map_err(|_| unreadable())
     }
 }
 

@@ -2,9 +2,8 @@
 //!
 //! It refuses to hold the state's lock while it sends or reads certificates from the log.
 
-use std::sync::Arc;
-
-use certwright_core::log::Position;
+use certwright_core::Event;
+use certwright_core::log::{Position, Transaction};
 use certwright_core::state::{ScopeChange, ScopePage};
 use certwright_proto::agent::v1::server_message::Kind as Down;
 use certwright_proto::agent::v1::{Bookmark, Gone};
@@ -90,14 +89,12 @@ impl Session {
         self.send(Down::Bookmark(Bookmark { token, complete }), String::new()).await
     }
 
-    /// The log entry at an index, read on a worker: it may have to come from disk.
-    pub(super) async fn entry(&self, index: u64) -> Option<Arc<certwright_raft::AppliedEntry<certwright_core::Event>>> {
-        crate::history::entry(&self.doors, index)
-            .await
-            .inspect_err(|error| {
-                tracing::warn!(index, %error, "an entry that state refers to cannot be read");
-            })
-            .ok()
-            .flatten()
+    /// The transaction at a position that state refers to, read on a worker: it may have to come from disk.
+    pub(super) async fn transaction(&self, position: Position) -> Option<Transaction<Event>> {
+        let found = crate::history::transaction(&self.doors, position).await;
+        let found = found.inspect_err(|error| {
+            tracing::warn!(%position, %error, "an entry that state refers to cannot be read");
+        });
+        found.ok().flatten().map(|found| found.transaction)
     }
 }

@@ -4,19 +4,22 @@
 
 use std::sync::Arc;
 
-use certwright_core::ids::Actor;
+use certwright_core::ids::{Actor, InstanceId};
+use certwright_core::limits::REFUSAL_PATH_OCTETS_MAX;
 use certwright_core::log::Trace;
 use certwright_core::policy::{Action, Resource};
-use certwright_core::{Reason, Rejection};
+use certwright_core::{Reason, Rejection, rejection};
 use certwright_issuance::order::{self, Call};
 use certwright_proto::agent::v1::agent_message::Kind as Up;
 use certwright_proto::agent::v1::server_message::Kind as Down;
 use certwright_proto::agent::v1::{
-    AgentMessage, CsrAnswer, CsrSubmission, IdentityIssued, IdentityRenewal, Report as WireReport, ReportAck,
+    AgentMessage, CsrAnswer, CsrSubmission, HeldCertificate, IdentityIssued, IdentityRenewal, Report as WireReport,
+    ReportAck,
 };
+use certwright_proto::api::names;
 use certwright_proto::api::session::{report_from_message, submission_from_message};
 use certwright_proto::api::values::span_to_message;
-use certwright_proto::internal::v1::ReportBatch;
+use certwright_proto::internal::v1::{HeldResponse, ReportBatch};
 use certwright_proto::status::{Refusal, from_status};
 use certwright_proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -25,7 +28,7 @@ use tonic::Streaming;
 use super::{Over, Session};
 use crate::dispatch::{Method, execute};
 use crate::doors::Doors;
-use crate::limits::{REPORT_BATCH_MAX, REPORT_LINGER, STREAM_IN_FLIGHT_MAX};
+use crate::limits::{HELD_ATTEMPTS_MAX, REPORT_BATCH_MAX, REPORT_LINGER, RETRY_DELAY, STREAM_IN_FLIGHT_MAX};
 use crate::listener::Caller;
 use crate::services::{identity_response, own_agent};
 use crate::trace;
@@ -63,6 +66,14 @@ pub(super) async fn serve(session: Arc<Session>, caller: Caller, mut incoming: S
                     return;
                 }
             }
+            Some(Up::Held(held)) => {
+                let agent = session.clone();
+                tokio::spawn(async move {
+                    agent.adopt(doors, by, trace, held).await;
+                    drop(permit);
+                });
+            }
+            Some(Up::CheckpointRefused(refused)) => session.checkpoint_refused(&refused),
             // A second hello, or something newer than this server: nothing that it could answer.
             Some(Up::Hello(_)) | None => {}
         }
@@ -95,6 +106,28 @@ async fn renew_identity(doors: Arc<Doors>, caller: Arc<Caller>, trace: Trace, re
 }
 
 impl Session {
+    /// Has the leader look at a certificate that the agent holds and the log does not know. What becomes of it comes as an
+    /// assignment.
+    async fn adopt(&self, doors: Arc<Doors>, caller: Arc<Caller>, trace: Trace, held: HeldCertificate) {
+        let (certificate, generation) = (held.certificate.clone(), held.generation);
+        let mut attempts = 0..HELD_ATTEMPTS_MAX;
+        let outcome = loop {
+            let refusal = match execute::<AdoptHeld>(&doors, &caller, trace, held.clone()).await {
+                Ok(HeldResponse { outcome }) => break outcome,
+                Err(status) => from_status(&status),
+            };
+            // It may have been taken, or be compared with a newer specification in a moment.
+            let passes = matches!(refusal.reason, Reason::Moved | Reason::OutcomeUnknown).then_some(RETRY_DELAY);
+            match (refusal.retry_after.or(passes), attempts.next()) {
+                (Some(wait), Some(_)) => tokio::time::sleep(wait).await,
+                _ => break refusal.code.to_lowercase(),
+            }
+        };
+        let certificate = rejection::told(certificate, REFUSAL_PATH_OCTETS_MAX);
+        tracing::warn!(agent = %self.agent, certificate, generation, outcome, "an agent holds what the log does not know");
+        self.doors.metrics.held_certificates.with_label_values(&[&outcome]).inc();
+    }
+
     /// Waits for one answer of the leader's beside others and passes it on.
     fn answer(
         self: &Arc<Self>,
@@ -191,6 +224,31 @@ impl Method for SubmitCsr {
         };
         let outcome = doors.control.submit_csr(call, submission).await?;
         Ok(doors.token(outcome.position))
+    }
+}
+
+/// `agent/held`: a certificate of before a restore.
+pub(crate) struct AdoptHeld;
+
+impl Method for AdoptHeld {
+    const PATH: &'static str = "agent/held";
+    type Request = HeldCertificate;
+    type Response = HeldResponse;
+
+    fn right(actor: &Actor) -> (Action, Resource) {
+        own_agent(actor, Action::SubmitCsr)
+    }
+
+    async fn run(doors: &Arc<Doors>, call: Call, request: HeldCertificate) -> Result<Self::Response, Rejection> {
+        let malformed = || Rejection::field(Reason::InvalidName, "instance", "it is no instance".to_owned());
+        let held = order::Held {
+            certificate: names::certificate(&request.certificate)?,
+            instance: InstanceId::parse(&request.instance).ok_or_else(malformed)?,
+            generation: request.generation,
+            der: request.der.to_vec(),
+        };
+        let adopted = doors.control.adopt(call, held).await?;
+        Ok(HeldResponse { outcome: adopted.name().to_owned() })
     }
 }
 

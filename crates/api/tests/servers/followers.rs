@@ -8,11 +8,12 @@ use certwright_proto::status::from_status;
 use certwright_proto::v1;
 use certwright_proto::v1::agents_client::AgentsClient;
 use certwright_proto::v1::cluster_client::ClusterClient;
+use certwright_proto::v1::events_client::EventsClient;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::session::Session;
-use crate::support::Cluster;
+use crate::session::{Session, until_it_ends};
+use crate::support::{Cluster, PATIENCE, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_agent_hears_so_from_every_server() {
@@ -61,4 +62,43 @@ async fn a_removed_agent_hears_so_from_every_server() {
     let count = |reason| heard.iter().filter(|it| **it == Some(reason)).count();
     assert_eq!((count(Reason::NoLeader), count(Reason::Overloaded)), (ADMISSIONS_MAX, 2 * ADMISSIONS_MAX), "{heard:?}");
     cluster.stop().await;
+}
+
+/// Of two servers one is gone. Whoever waits at the other one for news is sent away: it may be the one that is cut off.
+async fn sends_everybody_away(goes: usize, stays: usize) {
+    let mut cluster = Cluster::found().await;
+    cluster.grow(2, 1).await;
+    let edge = cluster.agent(1, "edge").await;
+    let channel = cluster.connect_as(&edge, stays).await;
+    let mut session = Session::open(&channel).await.unwrap();
+    let following = v1::WatchRequest { from_index: 1, follow: true, ..Default::default() };
+    let watch = async |request| EventsClient::new(cluster.channel(stays).clone()).watch(request).await;
+    let mut events = watch(following.clone()).await.unwrap().into_inner();
+    cluster.halt(goes).await;
+
+    assert_eq!(from_status(&session.ends().await).reason, Reason::NoLeader);
+    let (_, ended) = until_it_ends(&mut events).await;
+    assert_eq!(from_status(&ended).reason, Reason::NoLeader);
+    let Err(refused) = Session::open(&channel).await else { panic!("an agent that nothing reaches may stay") };
+    assert_eq!(from_status(&refused).reason, Reason::NoLeader);
+    let watch = async |request| EventsClient::new(cluster.channel(stays).clone()).watch(request).await;
+    assert_eq!(from_status(&watch(following).await.unwrap_err()).reason, Reason::NoLeader);
+    // What is known here may still be read.
+    let known =
+        watch(v1::WatchRequest { from_index: 1, ..Default::default() }).await.unwrap().into_inner().message().await;
+    assert!(known.unwrap().unwrap().event.is_some());
+
+    cluster.restart(goes).await;
+    until("it is in touch again", PATIENCE, async || Session::open(&channel).await.ok()).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_hears_of_no_leader_sends_everybody_away() {
+    sends_everybody_away(1, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_no_quorum_answers_sends_everybody_away() {
+    sends_everybody_away(2, 1).await;
 }

@@ -157,6 +157,34 @@ async fn a_bounded_watch_tells_its_last_entry_whole(channel: &Channel) {
     }
 }
 
+/// Whoever watches something else hears how far the log is, however busy it is.
+async fn a_busy_log_keeps_no_bookmark_back(channel: &Channel) {
+    let request = v1::WatchRequest { follow: true, stream_prefix: "namespaces/none/".into(), ..Default::default() };
+    let mut events = EventsClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
+    let names = Names { dns_names: vec!["busy.example.com".to_owned()], ..Names::default() };
+    let csr = LeafKey::generate(KeyAlgorithm::EcdsaP256).unwrap().request(&names).unwrap();
+    let busy = async {
+        loop {
+            let request = v1::IssueRequest { issuer: "demo".into(), csr: csr.clone().into(), ..Default::default() };
+            CertificatesClient::new(channel.clone()).issue(request).await.unwrap();
+        }
+    };
+    let mut bookmarks = async || {
+        let mut tokens = Vec::new();
+        while tokens.len() < 2 {
+            let answer = events.message().await.unwrap().unwrap();
+            assert_eq!(answer.event, None);
+            tokens.push(answer.token.unwrap());
+        }
+        tokens
+    };
+    let tokens = tokio::select! {
+        () = busy => unreachable!(),
+        tokens = tokio::time::timeout(Duration::from_secs(30), bookmarks()) => tokens.expect("bookmarks"),
+    };
+    assert_ne!(tokens[0], tokens[1], "the log has gone on");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_an_empty_directory_to_a_renewed_certificate() {
     let cluster = Cluster::found().await;
@@ -178,6 +206,7 @@ async fn from_an_empty_directory_to_a_renewed_certificate() {
     let second = delivered(&live, Some(&first)).await;
     assert_ne!(first, second);
     a_bounded_watch_tells_its_last_entry_whole(channel).await;
+    a_busy_log_keeps_no_bookmark_back(channel).await;
 
     stop.cancel();
     running.await.unwrap().unwrap();

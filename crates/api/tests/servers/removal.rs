@@ -6,11 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use certwright_agent::{Connector, Context};
+use certwright_core::Reason;
 use certwright_core::ids::Actor;
+use certwright_proto::status::from_status;
 use certwright_proto::v1;
+use certwright_proto::v1::agents_client::AgentsClient;
 use certwright_proto::v1::certificates_client::CertificatesClient;
 use certwright_proto::v1::cluster_client::ClusterClient;
 use certwright_proto::v1::events_client::EventsClient;
+use certwright_proto::v1::tokens_client::TokensClient;
 use tonic::transport::Channel;
 
 use crate::support::{Cluster, issue, leader, order, until};
@@ -67,8 +71,14 @@ async fn a_removed_server_is_refused_and_its_data_key_replaced() {
     assert!(healthy(&of_third).await && healthy(&of_second).await);
     let first_key = data_key_id(&key_events(&channel).await[0].1).to_owned();
 
-    let request = v1::RemoveNodeRequest { name: "server-3".into(), ..Default::default() };
-    ClusterClient::new(through_second.clone()).remove_node(request).await.unwrap();
+    let remove = |id: &str| {
+        let request = v1::RemoveNodeRequest { name: "server-3".into(), request_id: id.repeat(16) };
+        let mut client = ClusterClient::new(through_second.clone());
+        async move { client.remove_node(request).await.map(tonic::Response::into_inner) }
+    };
+    let removed = remove("0a").await.unwrap();
+    assert_eq!(remove("0a").await.unwrap(), removed, "a repeat is answered as the first time");
+    assert_eq!(remove("0b").await.unwrap_err().code(), tonic::Code::NotFound);
 
     // Its connections end, new ones do not come to be; the others' stay.
     let limit = Duration::from_secs(5);
@@ -115,5 +125,34 @@ async fn a_removed_server_is_refused_and_its_data_key_replaced() {
     cluster.restart(goes).await;
     issue(cluster.channel(stays), order(&"04".repeat(16))).await;
     assert_ne!(leader(cluster.channel(stays)).await, leads);
+    cluster.stop().await;
+}
+
+/// An answer may be lost on its way: whoever asks again with the same id must not hear that there is nothing to delete.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_that_is_repeated_is_answered_as_the_first_time() {
+    let cluster = Cluster::found().await;
+    let channel = cluster.channel(1);
+    cluster.agent(1, "edge").await;
+    let request = |name: &str, etag: &str, id: &str| v1::DeleteRequest {
+        name: name.into(),
+        etag: etag.into(),
+        request_id: id.repeat(16),
+        ..Default::default()
+    };
+    let mut agents = AgentsClient::new(channel.clone());
+    let refused = agents.delete_agent(request("agents/edge", "1-0.1", "01")).await.unwrap_err();
+    assert_eq!(from_status(&refused).reason, Reason::EtagMismatch);
+    let deleted = agents.delete_agent(request("agents/edge", "", "02")).await.unwrap().into_inner();
+    let again = agents.delete_agent(request("agents/edge", "", "02")).await.unwrap().into_inner();
+    assert_eq!(deleted, again);
+    let another = agents.delete_agent(request("agents/edge", "", "03")).await.unwrap_err();
+    assert_eq!(another.code(), tonic::Code::NotFound);
+
+    let mut tokens = TokensClient::new(channel.clone());
+    let wanted = v1::CreateTokenRequest { role: "agent".into(), request_id: "04".repeat(16), ..Default::default() };
+    let name = tokens.create_token(wanted).await.unwrap().into_inner().token.unwrap().id;
+    let refused = tokens.revoke_token(request(&name, "1-0.1", "05")).await.unwrap_err();
+    assert_eq!(from_status(&refused).reason, Reason::EtagMismatch, "a condition is not passed over");
     cluster.stop().await;
 }

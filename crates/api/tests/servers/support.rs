@@ -25,10 +25,11 @@ use certwright_proto::v1::cluster_client::ClusterClient;
 use certwright_proto::v1::issuers_client::IssuersClient;
 use certwright_proto::v1::tokens_client::TokensClient;
 use certwright_seams::Seams;
-use certwright_seams::net::draw_port;
+use certwright_seams::net::pick_port;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -38,7 +39,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An address that no outgoing connection takes while its server is away.
 fn free() -> SocketAddr {
-    let mut drawn = std::iter::repeat_with(|| draw_port(&*Seams::system().entropy));
+    let mut drawn = std::iter::repeat_with(|| pick_port(&*Seams::system().entropy));
     drawn.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()).unwrap()
 }
 
@@ -74,6 +75,8 @@ pub struct Cluster {
     pub context: Context,
     pub connector: Connector,
     bounds: Bounds,
+    /// Of a file of the log.
+    segment_octets: Option<u64>,
     /// Every server that runs, by the number in its name.
     running: BTreeMap<usize, Server>,
 }
@@ -86,9 +89,24 @@ impl Cluster {
 
     /// The first server of a cluster whose servers all have these bounds.
     pub async fn bounded(bounds: Bounds) -> Self {
+        Self::with(bounds, Seams::system(), None).await
+    }
+
+    /// The first server of a cluster on this machine, or another one.
+    pub async fn with(bounds: Bounds, seams: Seams, segment_octets: Option<u64>) -> Self {
+        Self::found_on(seams, |config| async move { NodeConfig { bounds, segment_octets, ..config } }).await
+    }
+
+    /// The first server, so configured.
+    pub async fn found_as<F: Future<Output = NodeConfig>>(configure: impl FnOnce(NodeConfig) -> F) -> Self {
+        Self::found_on(Seams::system(), configure).await
+    }
+
+    async fn found_on<F: Future<Output = NodeConfig>>(seams: Seams, configure: impl FnOnce(NodeConfig) -> F) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        let (seams, config) = (Seams::system(), NodeConfig { bounds, ..config(folder.path(), 1) });
+        let config = configure(config(folder.path(), 1)).await;
+        let (bounds, segment_octets) = (config.bounds, config.segment_octets);
         let mut context = None;
         let keep = |it: &Administrator| {
             context = Some(context_of(it));
@@ -99,7 +117,8 @@ impl Cluster {
         bootstrap(&config, seams.clone(), |_| panic!("a second administrator")).await.unwrap();
         let context = context.unwrap();
         let connector = Connector::new(&context, &seams).unwrap();
-        let mut cluster = Self { folder, seams, context, connector, bounds, running: BTreeMap::new() };
+        let running = BTreeMap::new();
+        let mut cluster = Self { folder, seams, context, connector, bounds, segment_octets, running };
         cluster.start(1, config).await;
         cluster.node(1).ready().await;
         cluster
@@ -117,15 +136,31 @@ impl Cluster {
 
     /// How `server-N` is configured that has yet to join.
     pub fn config(&self, number: usize) -> NodeConfig {
-        NodeConfig { bounds: self.bounds, ..config(self.folder.path(), number) }
+        let (bounds, segment_octets) = (self.bounds, self.segment_octets);
+        NodeConfig { bounds, segment_octets, ..config(self.folder.path(), number) }
     }
 
     /// `server-N` joins through another one, which then knows it as a voter.
     pub async fn grow(&mut self, number: usize, through: usize) {
-        let (config, secret) = (self.config(number), token(self.channel(through), "node", "").await);
+        self.grow_as(self.config(number), number, through).await;
+    }
+
+    /// The same, so configured.
+    pub async fn grow_as(&mut self, config: NodeConfig, number: usize, through: usize) {
+        let secret = token(self.channel(through), "node", "").await;
         join(&config, self.seams.clone(), &self.address(through), &secret).await.unwrap();
         self.start(number, config).await;
         is_voter(self.channel(through), number).await;
+    }
+
+    /// `server-N` joins to stay a learner.
+    pub async fn grow_learner(&mut self, number: usize, through: usize) {
+        let request = v1::CreateTokenRequest { role: "node".into(), learner: true, ..Default::default() };
+        let secret = TokensClient::new(self.channel(through).clone()).create_token(request).await.unwrap();
+        let config = self.config(number);
+        join(&config, self.seams.clone(), &self.address(through), &secret.into_inner().secret).await.unwrap();
+        self.start(number, config).await;
+        has_role(self.channel(through), number, "learner").await;
     }
 
     /// Starts a server that has joined and connects to it.
@@ -138,7 +173,8 @@ impl Cluster {
     /// Starts a server that was halted, where it listened before.
     pub async fn restart(&mut self, number: usize) {
         let data = self.folder.path().join(format!("server-{number}"));
-        let config = NodeConfig { bounds: self.bounds, strict: true, ..NodeConfig::new(data) };
+        let (bounds, segment_octets) = (self.bounds, self.segment_octets);
+        let config = NodeConfig { bounds, segment_octets, strict: true, ..NodeConfig::new(data) };
         self.start(number, config).await;
     }
 
@@ -222,10 +258,56 @@ async fn voters(channel: &Channel) -> Option<Vec<String>> {
     (!seen.leader.is_empty()).then(|| votes.map(|it| it.name).collect())
 }
 
+/// A way to a server on which everything takes that long in either direction; answers where it begins.
+pub async fn far_away(server: SocketAddr, each_way: Duration) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let Ok(far) = TcpStream::connect(server).await else { return };
+                let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
+                tokio::join!(carry(from_near, to_far, each_way), carry(from_far, to_near, each_way));
+            });
+        }
+    });
+    address
+}
+
+/// Hands on what comes, in order, each piece that much later.
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, later: Duration) {
+    let (send, mut under_way) = tokio::sync::mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let reading = async move {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            let _ = send.send((Instant::now() + later, buffer[..count].to_vec()));
+        }
+    };
+    let writing = async move {
+        while let Some((at, octets)) = under_way.recv().await {
+            tokio::time::sleep_until(at).await;
+            if to.write_all(&octets).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(reading, writing);
+}
+
 /// Waits until `server-N` is a voter.
 pub async fn is_voter(channel: &Channel, number: usize) {
     let name = format!("server-{number}");
     until(&format!("{name} is a voter"), PATIENCE, async || voters(channel).await?.contains(&name).then_some(())).await;
+}
+
+/// Waits until `server-N` is that.
+pub async fn has_role(channel: &Channel, number: usize, role: &str) {
+    let name = format!("server-{number}");
+    until(&format!("{name} is a {role}"), PATIENCE, async || {
+        let seen = cluster(channel).await.ok()?;
+        seen.nodes.iter().any(|node| node.name == name && node.role == role).then_some(())
+    })
+    .await;
 }
 
 /// The leader's name as the server at the other end knows it, once it knows one.

@@ -5,7 +5,7 @@
 use certwright_core::time::Timestamp;
 use certwright_proto::manifest::{self, Resource};
 use certwright_proto::v1;
-use certwright_proto::v1::certificates_client::CertificatesClient;
+use certwright_proto::v1::get_certificate_request::AsOf;
 
 use super::page::Page;
 use super::{Place, head, when};
@@ -14,12 +14,14 @@ use crate::failure::Failure;
 use crate::output::Table;
 
 /// Reads it and describes it.
-pub(super) async fn page(client: &Client, name: &str, now: Timestamp) -> Result<(Page, Place), Failure> {
-    let request = v1::GetCertificateRequest { name: name.to_string(), min_token: client.min_token() };
-    let call = |channel, request| async move { CertificatesClient::new(channel).get_certificate(request).await };
-    let answer = client.call(request, call).await?;
-    let certificate = answer.certificate.ok_or_else(|| Failure::internal("the server answered without it"))?;
-    Ok((describe(&certificate, now), Place::of(name, &certificate.uid, answer.token)))
+pub(super) async fn page(
+    client: &Client,
+    name: &str,
+    as_of: Option<AsOf>,
+    now: Timestamp,
+) -> Result<(Page, Place), Failure> {
+    let (certificate, token) = crate::stages::get_as_of(client, name, as_of).await?;
+    Ok((describe(&certificate, now), Place::of(name, &certificate.uid, token)))
 }
 
 fn describe(certificate: &v1::Certificate, now: Timestamp) -> Page {

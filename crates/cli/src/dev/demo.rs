@@ -96,8 +96,8 @@ impl Demo {
             role: "agent".to_string(),
             agent: name.to_string(),
             labels: [("dev".to_string(), "true".to_string())].into(),
-            duration: None,
             request_id: self.client.request_id(),
+            ..Default::default()
         };
         let call = |channel, request| async move { TokensClient::new(channel).create_token(request).await };
         let token = self.client.call(request, call).await?.secret;

@@ -3,6 +3,7 @@
 //! It refuses to leave processes behind: what it started it stops, by process id.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,10 +12,9 @@ use certwright_agent::Context;
 use certwright_proto::v1;
 use certwright_proto::v1::tokens_client::TokensClient;
 use certwright_seams::Seams;
-use certwright_seams::net::draw_port;
+use certwright_seams::net::pick_port;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::demo::Demo;
 use super::processes::{self, Process, Processes, STOP_WITHIN};
@@ -39,36 +39,49 @@ pub struct Fleet {
 impl Fleet {
     /// Starts servers: the first bootstraps, the others join with tokens. Answers when all are voters that serve.
     pub async fn start(directory: &Path, servers: u8, seams: Seams) -> Result<Self, Failure> {
-        let processes = Processes::new();
-        let mut fleet = Self { directory: directory.to_path_buf(), seams, processes, children: Vec::new() };
-        let outcome = fleet.start_servers(servers).await;
+        let mut fleet = Self::empty(directory, seams);
+        let outcome = match servers {
+            1 => fleet.start_server(1, "data").await,
+            _ => fleet.grow(1..=servers).await,
+        };
         if outcome.is_err() {
             let _ = fleet.stop().await;
         }
         outcome.map(|()| fleet)
     }
 
-    async fn start_servers(&mut self, servers: u8) -> Result<(), Failure> {
-        for number in 1..=servers {
-            let name = format!("server-{number}");
-            let data = self.directory.join(if servers == 1 { "data" } else { &name });
-            let mut arguments = ["server", "--data", &data.display().to_string()].map(str::to_string).to_vec();
-            let ports = match processes::record(&data, &*self.seams.disk)? {
-                // It listens where it did and needs no flags for it.
-                Some(record) => [record.api_listen, record.raft_listen, record.http_listen],
-                None => {
-                    let ports = free_ports(&self.seams).await?.map(|port| port.to_string());
-                    arguments.extend(self.first_arguments(number, &name, &ports).await?);
-                    ports
-                }
-            };
-            self.spawn(&name, "server", data.clone(), &arguments, ports.map(Some))?;
-            if number == 1 {
-                self.first_context(&data).await?;
-            }
-            self.until_member(&name, number).await?;
-            note(&format!("{name} serves"));
+    /// Nothing runs yet.
+    pub fn empty(directory: &Path, seams: Seams) -> Self {
+        Self { directory: directory.to_path_buf(), seams, processes: Processes::new(), children: Vec::new() }
+    }
+
+    /// Starts these servers of several, one after the other, each in a directory of its name.
+    pub async fn grow(&mut self, numbers: RangeInclusive<u8>) -> Result<(), Failure> {
+        for number in numbers {
+            self.start_server(number, &format!("server-{number}")).await?;
         }
+        Ok(())
+    }
+
+    async fn start_server(&mut self, number: u8, data: &str) -> Result<(), Failure> {
+        let name = format!("server-{number}");
+        let data = self.directory.join(data);
+        let mut arguments = ["server", "--data", &data.display().to_string()].map(str::to_string).to_vec();
+        let ports = match processes::record(&data, &*self.seams.disk)? {
+            // It listens where it did and needs no flags for it.
+            Some(record) => [record.api_listen, record.raft_listen, record.http_listen],
+            None => {
+                let ports = free_ports(&self.seams).await?.map(|port| port.to_string());
+                arguments.extend(self.first_arguments(number, &name, &ports).await?);
+                ports
+            }
+        };
+        self.spawn(&name, "server", data.clone(), &arguments, ports.map(Some))?;
+        if number == 1 {
+            self.first_context(&data).await?;
+        }
+        self.until_member(&name, number).await?;
+        note(&format!("{name} serves"));
         Ok(())
     }
 
@@ -199,6 +212,25 @@ impl Fleet {
         processes::write(&self.directory, &self.processes, &*self.seams.disk)
     }
 
+    /// Kills a process outright and waits until it is gone.
+    pub async fn kill(&mut self, name: &str) -> Result<(), Failure> {
+        let Some(place) = self.children.iter().position(|(known, _)| known == name) else {
+            return Err(Failure::internal(format!("{name} does not run here")));
+        };
+        let (_, mut child) = self.children.remove(place);
+        child.kill().await.map_err(|error| Failure::internal(format!("{name} cannot be killed: {error}")))
+    }
+
+    /// Starts a server again on its own data.
+    pub fn restart(&mut self, name: &str) -> Result<(), Failure> {
+        let known = self.processes.get(name).cloned();
+        let Some(Process { data: Some(data), grpc, raft, http, .. }) = known else {
+            return Err(Failure::internal(format!("{name} was never started here")));
+        };
+        let arguments = ["server", "--data", &data.display().to_string()].map(str::to_string);
+        self.spawn(name, "server", data, &arguments, [grpc, raft, http])
+    }
+
     /// Stops everything, agents first.
     pub async fn stop(&mut self) -> Result<(), Failure> {
         for (_, child) in self.children.iter_mut().rev() {
@@ -227,7 +259,7 @@ pub async fn free_ports(seams: &Seams) -> Result<[SocketAddr; 3], Failure> {
     let mut listeners = Vec::new();
     let mut attempts = 0;
     while listeners.len() < 3 {
-        let drawn = SocketAddr::from(([127, 0, 0, 1], draw_port(&*seams.entropy)));
+        let drawn = SocketAddr::from(([127, 0, 0, 1], pick_port(&*seams.entropy)));
         match seams.net.listen(drawn).await {
             Ok(listener) => listeners.push((drawn, listener)),
             Err(error) if attempts == PORT_ATTEMPTS_MAX => return Err(Failure::file("127.0.0.1", error)),
@@ -235,17 +267,4 @@ pub async fn free_ports(seams: &Seams) -> Result<[SocketAddr; 3], Failure> {
         }
     }
     Ok([listeners[0].0, listeners[1].0, listeners[2].0])
-}
-
-/// Resolves at SIGTERM or SIGINT.
-pub async fn until_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }

@@ -16,6 +16,7 @@ use super::fleet;
 use super::processes::{self, Process, Processes};
 use crate::failure::Failure;
 use crate::output::note;
+use crate::signals::until_signal;
 
 /// A running server and, later, an agent.
 pub(super) struct Local {
@@ -30,6 +31,8 @@ impl Local {
     /// Bootstraps (or finds) the cluster in `D/data` and serves it.
     pub(super) async fn start(directory: &Path, seams: Seams) -> Result<Self, Failure> {
         let mut config = NodeConfig::new(directory.join("data"));
+        // A laptop that slept is no estate whose clocks are wrong.
+        config.renewals_percent = 100;
         let fresh = !seams.disk.exists(&config.data.join("node.json")).unwrap_or(false);
         if fresh {
             let [api, raft, http] = fleet::free_ports(&seams).await?;
@@ -76,7 +79,7 @@ impl Local {
         let Some(node) = self.node.as_mut() else { return };
         tokio::select! {
             biased;
-            () = fleet::until_signal() => {}
+            () = until_signal() => {}
             ended = node.ended() => note(&format!("{ended} ended by itself")),
         }
     }

@@ -68,13 +68,32 @@ impl Process {
     }
 }
 
+/// What the kernel says of a process.
+fn told(pid: u32, what: &str, disk: &dyn Disk) -> Option<String> {
+    // The files of /proc say that they are empty, so their size cannot be trusted.
+    let mut buffer = [0; 4096];
+    let file = disk.open(Path::new(&format!("/proc/{pid}/{what}")), Open::Read).ok()?;
+    let read = file.read_at(0, &mut buffer).ok()?;
+    Some(String::from_utf8_lossy(&buffer[..read]).into_owned())
+}
+
+/// Octets of memory that all servers together have in use (proc_pid_status(5), VmRSS).
+pub fn resident_octets(directory: &Path, disk: &dyn Disk) -> Result<u64, Failure> {
+    let processes = read(directory, disk)?;
+    let servers = processes.values().filter(|process| process.role == "server");
+    let resident = servers.map(|process| {
+        let text = told(process.pid, "status", disk).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibioctets = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let ended = || Failure::finding(format!("server {} has ended", process.pid), "look at its log");
+        kibioctets.map(|kibioctets| kibioctets * 1024).ok_or_else(ended)
+    });
+    resident.sum()
+}
+
 /// When a process started (proc_pid_stat(5), field 22); `None` when it has ended, even if nobody collected it yet.
 fn since(pid: u32, disk: &dyn Disk) -> Option<u64> {
-    // The files of /proc say that they are empty, so their size cannot be trusted.
-    let mut buffer = [0; 512];
-    let file = disk.open(Path::new(&format!("/proc/{pid}/stat")), Open::Read).ok()?;
-    let read = file.read_at(0, &mut buffer).ok()?;
-    let text = String::from_utf8_lossy(&buffer[..read]);
+    let text = told(pid, "stat", disk)?;
     // The name before may hold anything, parentheses and spaces included; the first field after it is the third.
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split(' ');

@@ -3,10 +3,12 @@
 //! It refuses an agent that comes back with another key, unless a token was made for exactly that agent.
 
 use super::draft::Draft;
+use super::epochs;
 use super::{instances, misdirected, not_found, tokens};
 use crate::command::Command;
 use crate::event::{Event, Identity, TokenGrant};
 use crate::ids::{AgentName, TokenId};
+use crate::mutant::{self, Mutant};
 use crate::rejection::{Reason, Rejection};
 use crate::spec::{Labels, validate_labels};
 use crate::state::{Agent, Token};
@@ -16,8 +18,9 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
         Command::AdmitAgent { token, secret_hash, agent, labels, identity } => {
             admit(draft, (token, secret_hash), agent, labels, identity)
         }
-        Command::SetAgentLabels { agent, labels } => {
+        Command::SetAgentLabels { agent, etag, labels } => {
             let known = find(draft, agent)?;
+            etag.check(&known.etag())?;
             if known.labels != *labels {
                 validate_labels("labels", labels)?;
                 draft.push(agent.stream(), Event::AgentLabelsChanged { labels: labels.clone() });
@@ -33,12 +36,25 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
                 return Err(Rejection::new(Reason::Unauthenticated, message));
             }
             if known.identity.is_none_or(|current| current.serial != identity.serial) {
-                draft.push(agent.stream(), Event::AgentIdentityIssued { identity: identity.clone() });
+                draft
+                    .push(agent.stream(), Event::AgentIdentityIssued { identity: identity.clone(), readmitted: false });
             }
             Ok(())
         }
-        Command::RemoveAgent { agent } => {
+        Command::ReadmitAgent { agent, identity } => {
             let known = find(draft, agent)?;
+            epochs::lost(draft, identity.not_before)?;
+            if known.identity.is_some_and(|current| current.not_after >= identity.not_after) {
+                let message = format!("agent {agent} has a newer identity than that");
+                return Err(Rejection::new(Reason::Unauthenticated, message));
+            }
+            // The key that the log knows may be one that was replaced for a reason.
+            draft.push(agent.stream(), Event::AgentIdentityIssued { identity: identity.clone(), readmitted: true });
+            Ok(())
+        }
+        Command::RemoveAgent { agent, etag } => {
+            let known = find(draft, agent)?;
+            etag.check(&known.etag())?;
             draft.push(agent.stream(), Event::AgentRemoved);
             instances::follow(draft, agent, Some(&known.labels), None);
             Ok(())
@@ -62,7 +78,7 @@ fn admit(
         TokenGrant::Agent { name: None, .. } => Ok(()),
         TokenGrant::Agent { name: Some(granted), .. } if granted == name => Ok(()),
         TokenGrant::Agent { name: Some(granted), .. } => Err(format!("admits agent {granted}, not {name}")),
-        TokenGrant::Node => Err("admits a server, not an agent".to_owned()),
+        TokenGrant::Node | TokenGrant::Learner => Err("admits a server, not an agent".to_owned()),
     })?;
     let known = draft.state.agents.get(name);
     check_key(known, token, name, identity)?;
@@ -73,7 +89,7 @@ fn admit(
         draft.push(name.stream(), registered);
     }
     if known.and_then(|known| known.identity).is_none_or(|current| current.serial != identity.serial) {
-        draft.push(name.stream(), Event::AgentIdentityIssued { identity: identity.clone() });
+        draft.push(name.stream(), Event::AgentIdentityIssued { identity: identity.clone(), readmitted: false });
     }
     instances::follow(draft, name, known.map(|known| &known.labels), Some(&labels));
     Ok(())
@@ -84,7 +100,7 @@ fn admit(
 fn granted(token: &Token, asked: &Labels) -> Result<Labels, Rejection> {
     let labels = match &token.grant {
         TokenGrant::Agent { labels, .. } => labels.clone(),
-        TokenGrant::Node => Labels::new(),
+        TokenGrant::Node | TokenGrant::Learner => Labels::new(),
     };
     match asked.iter().find(|(key, value)| labels.get(*key) != Some(value)) {
         None => Ok(labels),
@@ -99,7 +115,7 @@ fn granted(token: &Token, asked: &Labels) -> Result<Labels, Rejection> {
 }
 
 fn check_key(known: Option<&Agent>, token: &Token, name: &AgentName, identity: &Identity) -> Result<(), Rejection> {
-    let repeats = token.consumed_by.is_some();
+    let repeats = token.consumed_by.is_some() && !mutant::is(Mutant::TokenUsedTwice);
     let names_it = matches!(&token.grant, TokenGrant::Agent { name: Some(granted), .. } if granted == name);
     match known {
         // Whoever was removed since does not come back by repeating itself.

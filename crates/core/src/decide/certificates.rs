@@ -10,7 +10,6 @@ use crate::command::{Command, Etag};
 use crate::event::{Event, Trigger};
 use crate::ids::{CertificateName, Uid};
 use crate::limits;
-use crate::log::Position;
 use crate::rejection::{Reason, Rejection};
 use crate::spec::{CertificateSpec, PackedSpec};
 use crate::state::Certificate;
@@ -67,8 +66,8 @@ fn create(draft: &mut Draft<'_>, name: &CertificateName, spec: &Arc<CertificateS
     }
     check(draft, spec)?;
     draft.push(name.stream(), Event::CertificateDeclared { name: name.clone(), spec: spec.clone() });
-    // Its uid is the position at which this decision will be appended; until then it is zero.
-    let uid = Uid(Position::START);
+    // Its uid is the position at which this decision will be appended.
+    let uid = Uid::here(draft.state.cluster.epoch);
     for (agent, number) in draft.state.holders_of(spec).into_iter().zip(1..).take(limits::RECONCILE_MAX) {
         instances::add(draft, name, uid, number, agent);
     }

@@ -3,19 +3,24 @@
 //! It refuses a node id that is not the next one: ids come from a counter and never recur.
 
 use super::draft::Draft;
+use super::epochs;
 use super::{already_exists, misdirected, not_found, tokens};
 use crate::command::Command;
 use crate::event::{Event, Identity, NodeRecord, TokenGrant};
+use crate::format::Format;
 use crate::ids::{ClusterId, NodeId, TokenId, cluster_stream};
 use crate::rejection::{Reason, Rejection};
-use crate::state::Node;
+use crate::state::{Cluster, Node};
 
 pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rejection> {
     match command {
         Command::BootstrapCluster { cluster_id, epoch, node, data_key_id, wrapped } => {
             bootstrap(draft, (cluster_id, *epoch), node, (*data_key_id, wrapped))
         }
-        Command::AdmitNode { token, secret_hash, node, identity } => admit(draft, (token, secret_hash), node, identity),
+        Command::OpenEpoch { opened, node, wrapped } => epochs::open(draft, opened, node, wrapped),
+        Command::AdmitNode { token, secret_hash, node, identity, format } => {
+            admit(draft, (token, secret_hash), (node, *format), identity)
+        }
         Command::RecordNodeIdentity { node_id, identity } => {
             let node = find(draft, *node_id)?;
             if node.identity.is_none_or(|current| current.serial != identity.serial) {
@@ -31,6 +36,20 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
             Ok(())
         }
         Command::RemoveNode { node_id } => remove(draft, *node_id),
+        Command::SetNodeRole { node_id, learner } => set_role(draft, *node_id, *learner),
+        Command::HoldRenewals { ahead_millis } => {
+            if draft.state.cluster.hold.is_none() {
+                push(draft, Event::RenewalsHeld { ahead_millis: *ahead_millis });
+            }
+            Ok(())
+        }
+        Command::ReleaseRenewals => {
+            if draft.state.cluster.hold.is_some() {
+                push(draft, Event::RenewalsReleased);
+            }
+            Ok(())
+        }
+        Command::RaiseFormat { format, known_by } => raise(draft, *format, known_by),
         Command::WrapDataKey { node_id, data_key_id, wrapped } => {
             let node = find(draft, *node_id)?;
             expect_in_use(draft, *data_key_id)?;
@@ -47,7 +66,7 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
     }
 }
 
-fn push(draft: &mut Draft<'_>, event: Event) {
+pub(super) fn push(draft: &mut Draft<'_>, event: Event) {
     draft.push(cluster_stream(), event);
 }
 
@@ -78,7 +97,7 @@ fn bootstrap(
     Ok(())
 }
 
-fn expect_next_id(draft: &Draft<'_>, id: NodeId) -> Result<(), Rejection> {
+pub(super) fn expect_next_id(draft: &Draft<'_>, id: NodeId) -> Result<(), Rejection> {
     let next = draft.state.cluster.last_node_id + 1;
     if id != next {
         return Err(Rejection::new(Reason::Moved, format!("the next node id is {next}, not {id}")));
@@ -89,14 +108,18 @@ fn expect_next_id(draft: &Draft<'_>, id: NodeId) -> Result<(), Rejection> {
 fn admit(
     draft: &mut Draft<'_>,
     (token, secret_hash): (&TokenId, &[u8; 32]),
-    node: &NodeRecord,
+    (node, format): (&NodeRecord, Format),
     identity: &Identity,
 ) -> Result<(), Rejection> {
     let token = tokens::redeem(draft, token, secret_hash, node.spki_hash, |grant| match grant {
-        TokenGrant::Node => Ok(()),
+        TokenGrant::Node | TokenGrant::Learner => Ok(()),
         TokenGrant::Agent { .. } => Err("admits an agent, not a server".to_owned()),
     })?;
-    let nodes = &draft.state.cluster.nodes;
+    let Cluster { nodes, format: in_use, .. } = &draft.state.cluster;
+    if format < *in_use {
+        let message = format!("the cluster's log is of format {in_use}, and {} knows {format}", node.name);
+        return Err(Rejection::new(Reason::BuildTooOld, message));
+    }
     let known = nodes.values().find(|known| known.record.spki_hash == node.spki_hash && !known.removed);
     if known.is_none() && token.consumed_by.is_some() {
         let message = format!("token {} was used, and its node removed", token.id);
@@ -114,6 +137,9 @@ fn admit(
                 return Err(already_exists("node", &node.name));
             }
             push(draft, Event::NodeJoined(Box::new(node.clone())));
+            if token.grant == TokenGrant::Learner {
+                push(draft, Event::NodeRoleSet { node_id: node.id, learner: true });
+            }
         }
     }
     if known.and_then(|known| known.identity).is_none_or(|current| current.serial != identity.serial) {
@@ -124,17 +150,49 @@ fn admit(
 
 fn remove(draft: &mut Draft<'_>, id: NodeId) -> Result<(), Rejection> {
     let nodes = &draft.state.cluster.nodes;
-    let node = nodes.get(&id).ok_or_else(|| not_found("node", id))?;
-    if node.removed {
+    if nodes.get(&id).is_none_or(|node| node.removed) {
+        return Err(not_found("node", id));
+    }
+    has_heir(draft, id)?;
+    push(draft, Event::NodeRemoved { node_id: id });
+    Ok(())
+}
+
+/// Whoever could only join, or never answered, or is to stay a learner, is no heir: without the data key all that is
+/// sealed would be lost.
+fn has_heir(draft: &Draft<'_>, id: NodeId) -> Result<(), Rejection> {
+    let cluster = &draft.state.cluster;
+    let mut others = cluster.nodes.values().filter(|other| !other.removed && !other.learner && other.record.id != id);
+    if others.any(|other| other.proved.is_some() && other.wrapped.contains_key(&cluster.data_key_id)) {
         return Ok(());
     }
-    let mut others = nodes.values().filter(|other| !other.removed && other.record.id != id);
-    // Whoever could only join, or never answered, is no heir: without the data key all that is sealed would be lost.
-    if !others.any(|other| other.proved.is_some() && other.wrapped.contains_key(&draft.state.cluster.data_key_id)) {
-        let message = format!("node {id} is the last one of the cluster that has proved to open the data key");
-        return Err(Rejection::new(Reason::InUse, message));
+    let message = format!("node {id} is the last one of the cluster that has proved to open the data key and may vote");
+    Err(Rejection::new(Reason::InUse, message))
+}
+
+fn set_role(draft: &mut Draft<'_>, id: NodeId, learner: bool) -> Result<(), Rejection> {
+    if find(draft, id)?.learner == learner {
+        return Ok(());
     }
-    push(draft, Event::NodeRemoved { node_id: id });
+    if learner {
+        has_heir(draft, id)?;
+    }
+    push(draft, Event::NodeRoleSet { node_id: id, learner });
+    Ok(())
+}
+
+/// Whoever joined since the servers were asked, or was not asked, may not know it.
+fn raise(draft: &mut Draft<'_>, format: Format, known_by: &[NodeId]) -> Result<(), Rejection> {
+    let Cluster { nodes, format: in_use, .. } = &draft.state.cluster;
+    if format <= *in_use {
+        return Ok(());
+    }
+    let mut members = nodes.values().filter(|node| !node.removed);
+    if let Some(unsure) = members.find(|node| !known_by.contains(&node.record.id)) {
+        let message = format!("{} has not said that it knows format {format}", unsure.record.name);
+        return Err(Rejection::new(Reason::Moved, message));
+    }
+    push(draft, Event::FormatRaised { format });
     Ok(())
 }
 
@@ -180,6 +238,10 @@ fn retire(draft: &mut Draft<'_>, data_key_id: u64) -> Result<(), Rejection> {
     }
     if let Some(authority) = state.authorities.iter().find(|it| it.sealed_key.data_key_id == data_key_id) {
         let message = format!("the key of authority {} is sealed under data key {data_key_id}", authority.name);
+        return Err(Rejection::new(Reason::InUse, message));
+    }
+    if state.cluster.checkpoints.key.as_ref().is_some_and(|key| key.sealed_key.data_key_id == data_key_id) {
+        let message = format!("the key for checkpoints is sealed under data key {data_key_id}");
         return Err(Rejection::new(Reason::InUse, message));
     }
     if state.cluster.nodes.values().any(|node| node.wrapped.contains_key(&data_key_id)) {

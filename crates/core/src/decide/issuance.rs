@@ -5,12 +5,13 @@
 
 use super::certificates::find;
 use super::draft::Draft;
+use super::epochs;
 use super::{cut, misdirected, not_found};
 use crate::command::Command;
 use crate::event::{Event, Issued, Trigger};
 use crate::ids::{CertificateName, Generation, InstanceId, direct_stream};
 use crate::limits;
-use crate::log::Guard;
+use crate::log::{Guard, Revision};
 use crate::mutant::{self, Mutant};
 use crate::rejection::{Reason, Rejection};
 use crate::renewal;
@@ -25,6 +26,7 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
             fail(draft, certificate, *instance, *generation, (reason, message))
         }
         Command::RecordIssued { certificate, issued, guards } => record(draft, certificate, issued, guards),
+        Command::AdoptHeld { certificate, issued, spec_revision } => adopt(draft, certificate, issued, *spec_revision),
         Command::RecordDirect { issued, guards } => record_direct(draft, issued, guards),
         _ => Err(misdirected()),
     }
@@ -59,10 +61,13 @@ fn open(
         return Ok(());
     }
     let next = instance.next_generation();
-    if generation != next {
+    // Generations that were given out in an epoch whose end is lost are skipped.
+    let skips = trigger == Trigger::Restored && generation > next && draft.state.cluster.opened().is_some();
+    if generation != next && !skips {
         let message = format!("the next generation of {id} is {next}, not {generation}");
         return Err(Rejection::new(Reason::GenerationConflict, message));
     }
+    epochs::within(next, generation)?;
     draft.push(name.stream(), Event::IssuanceOpened { instance: id, generation, trigger });
     Ok(())
 }
@@ -126,6 +131,38 @@ fn record(draft: &mut Draft<'_>, name: &CertificateName, issued: &Issued, guards
         issued.renew_at = Some(renew_at);
     }
     draft.push(name.stream(), Event::CertificateIssued(Box::new(issued)));
+    Ok(())
+}
+
+/// Takes back a generation that was issued in an epoch whose end is lost. Whatever is open is answered by it.
+fn adopt(
+    draft: &mut Draft<'_>,
+    name: &CertificateName,
+    issued: &Issued,
+    spec_revision: Revision,
+) -> Result<(), Rejection> {
+    let id = issued.instance.ok_or_else(|| Rejection::new(Reason::Internal, "a held certificate names no instance"))?;
+    let (certificate, instance) = find_instance(draft, name, id)?;
+    if certificate.spec_revision != spec_revision {
+        let message = format!("the specification of {name} changed while what {id} holds was compared with it");
+        return Err(Rejection::new(Reason::Moved, message));
+    }
+    epochs::lost(draft, issued.not_before)?;
+    // What is public can be shown by anybody, under any number: nobody takes over what an instance has.
+    let has_it = |it: &&Instance| it.current.is_some_and(|current| current.serial == issued.serial);
+    if let Some(owner) = certificate.instances.iter().find(has_it) {
+        if owner.id == id && owner.current.is_some_and(|current| current.generation == issued.generation) {
+            return Ok(());
+        }
+        let message = format!("{} is what {} has", issued.serial, owner.id);
+        return Err(Rejection::new(Reason::AlreadyExists, message));
+    }
+    epochs::within(instance.next_generation(), issued.generation)?;
+    if let Some(current) = instance.current.filter(|current| issued.generation <= current.generation) {
+        let message = format!("generation {} of {id} is in the log", current.generation);
+        return Err(Rejection::new(Reason::GenerationConflict, message));
+    }
+    draft.push(name.stream(), Event::CertificateIssued(Box::new(issued.clone())));
     Ok(())
 }
 

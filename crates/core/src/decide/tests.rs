@@ -6,8 +6,10 @@
 mod agents;
 mod authorities;
 mod certificates;
+mod checkpoints;
 mod cluster;
 mod deliveries;
+mod epochs;
 mod fan_out;
 mod issuance;
 mod issuers;

@@ -33,8 +33,9 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
             draft.push(id.stream(), created);
             Ok(())
         }
-        Command::RevokeToken { id } => {
+        Command::RevokeToken { id, etag } => {
             let token = draft.state.tokens.get(id).ok_or_else(|| not_found("token", id))?;
+            etag.check(&token.etag())?;
             if !token.revoked {
                 draft.push(id.stream(), Event::TokenRevoked);
             }
@@ -65,6 +66,10 @@ pub(super) fn redeem<'a>(
 ) -> Result<&'a Token, Rejection> {
     let known = draft.state.tokens.get(id).filter(|token| token.secret_hash == *secret_hash);
     let token = known.ok_or_else(|| Rejection::new(Reason::TokenUnknown, format!("token {id} is not known here")))?;
+    if draft.state.cluster.is_before_epoch(token.uid.0.index) {
+        let message = format!("token {id} was made before the cluster was restored");
+        return Err(Rejection::new(Reason::TokenOldEpoch, message));
+    }
     if token.revoked {
         return Err(Rejection::new(Reason::TokenRevoked, format!("token {id} was revoked")));
     }

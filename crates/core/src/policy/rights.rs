@@ -22,12 +22,15 @@ pub fn needed(command: &Command) -> (Action, Resource) {
         Command::AdmitAgent { .. } => (Action::Join, Resource::Agents),
         Command::AdmitNode { .. } => (Action::Join, Resource::Cluster),
         Command::SetAgentLabels { agent, .. } => (Action::Update, Resource::Agent(agent.clone())),
-        Command::RemoveAgent { agent } => (Action::Delete, Resource::Agent(agent.clone())),
+        Command::RemoveAgent { agent, .. } => (Action::Delete, Resource::Agent(agent.clone())),
         Command::RecordAgentIdentity { agent, .. } => (Action::RenewIdentity, Resource::Agent(agent.clone())),
         Command::RecordAdministratorIdentity { name, .. } => {
             (Action::RenewIdentity, Resource::Administrator(name.clone()))
         }
-        Command::RemoveNode { node_id } => (Action::Operate, Resource::Node(*node_id)),
+        Command::RemoveNode { node_id } | Command::SetNodeRole { node_id, .. } => {
+            (Action::Operate, Resource::Node(*node_id))
+        }
+        Command::ReleaseRenewals => (Action::Operate, Resource::Cluster),
         Command::RecordDirect { issued, .. } => (Action::Issue, Resource::Issuer(issued.issuer.clone())),
         Command::RecordDeliveries { agent, .. } => (Action::Report, Resource::Agent(agent.clone())),
         _ => (Action::Internal, Resource::Cluster),

@@ -24,3 +24,12 @@ fn a_field_is_named_first() {
     assert_eq!(plain.to_string(), "agent a1 does not exist");
     assert_eq!(about.to_string(), "spec.duration: is 1s");
 }
+
+#[test]
+fn what_is_quoted_is_cut_and_steers_no_terminal() {
+    let sly = Rejection::field(Reason::InvalidSpec, "labels.\u{1b}[2J", "not a name: \u{1b}]0;x\u{7}\r\n");
+    assert_eq!(sly.to_string(), "labels. [2J: not a name:  ]0;x   ");
+    let long = Rejection::object(Reason::NotFound, "x".repeat(1000), "\u{e9}".repeat(1000));
+    assert_eq!(long.message, "\u{e9}".repeat(limits::REFUSAL_OCTETS_MAX / 2) + "...");
+    assert_eq!(long.object.unwrap().len(), limits::REFUSAL_PATH_OCTETS_MAX + 3);
+}

@@ -3,6 +3,7 @@
 //! It refuses to decide; whatever it is given has been decided.
 
 mod certificates;
+mod checkpoints;
 mod cluster;
 mod estate;
 
@@ -16,6 +17,8 @@ use crate::log::{Applied, Fold, Revision, StreamId};
 pub enum Stream {
     /// The cluster itself.
     Cluster,
+    /// Checkpoints of the log.
+    Checkpoints,
     /// A join token.
     Token(TokenId),
     /// An agent.
@@ -34,7 +37,13 @@ impl Stream {
     /// Parses a stream's resource name.
     pub fn parse(stream: &StreamId) -> Option<Self> {
         let (kind, name) = match stream.as_str().split_once('/') {
-            None => return (stream.as_str() == "cluster").then_some(Self::Cluster),
+            None => {
+                return match stream.as_str() {
+                    "cluster" => Some(Self::Cluster),
+                    "checkpoints" => Some(Self::Checkpoints),
+                    _ => None,
+                };
+            }
             Some(parts) => parts,
         };
         match kind {
@@ -59,6 +68,7 @@ impl Fold for State {
     fn revision(&self, stream: &StreamId) -> Revision {
         match Stream::parse(stream) {
             Some(Stream::Cluster) => self.cluster.revision,
+            Some(Stream::Checkpoints) => self.cluster.checkpoints.revision,
             Some(Stream::Token(id)) => self.tokens.get(&id).map_or(0, |token| token.revision),
             Some(Stream::Agent(name)) => self.agents.get(&name).map_or(0, |agent| agent.revision),
             Some(Stream::Authority(name)) => self.authorities.get(&name).map_or(0, |authority| authority.revision),
@@ -73,6 +83,7 @@ impl Fold for State {
         self.advance_due(applied.at);
         match Stream::parse(applied.stream) {
             Some(Stream::Cluster) => self.apply_cluster(applied, event),
+            Some(Stream::Checkpoints) => self.cluster.checkpoints.apply(applied, event),
             Some(Stream::Token(id)) => self.apply_token(applied, &id, event),
             Some(Stream::Agent(name)) => self.apply_agent(applied, &name, event),
             Some(Stream::Authority(name)) => self.apply_authority(applied, &name, event),

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
+use super::indexes::due::Lane;
 use super::{Certificate, Counts, Instance, State};
 use crate::event::Trigger;
 use crate::ids::{AgentName, CertificateName, InstanceId, IssuerName};
@@ -58,18 +59,36 @@ impl Instance {
 impl State {
     /// At most `limit` instances that are due at `now`, least life left first; those with an open issuance excluded.
     pub fn due(&self, now: Timestamp, limit: usize) -> Vec<Due> {
-        let queued = self.indexes.due.queue().take(limit).map(|(urgency, name, number)| (Some(urgency), name, number));
-        let calendar = self.indexes.due.due_in_calendar(now).take(limit).map(|(name, number)| (None, name, number));
-        let mut due: Vec<(Timestamp, Due)> = queued
-            .chain(calendar)
-            .filter_map(|(urgency, name, number)| {
-                let (due, fresh) = self.look_up_due(name, number, now)?;
-                Some((urgency.unwrap_or(fresh), due))
-            })
-            .collect();
-        due.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.2.cmp(&b.1.2)));
-        due.truncate(limit);
-        due.into_iter().map(|(_, due)| due).collect()
+        self.due_held(now, limit, limit)
+    }
+
+    /// The same, but at most `renewals` whose renewal time came: the others wait while renewals are held back.
+    pub fn due_held(&self, now: Timestamp, limit: usize, renewals: usize) -> Vec<Due> {
+        let mut due = self.due_in(Lane::Missing, now, limit);
+        due.extend(self.due_in(Lane::Renewals, now, renewals.min(limit)));
+        let in_order = first_of(due, limit);
+        in_order.into_iter().map(|(_, due)| due).collect()
+    }
+
+    /// How many instances are due at `now`. Of those that became due while nothing was written no more than
+    /// [`limits::DUE_COUNTED_MAX`] are counted: whoever counts keeps entries from being applied.
+    pub fn due_count(&self, now: Timestamp) -> usize {
+        let index = &self.indexes.due;
+        let in_lane =
+            |lane| index.queue_len(lane) + index.due_in_calendar(lane, now).take(limits::DUE_COUNTED_MAX).count();
+        Lane::ALL.into_iter().map(in_lane).sum()
+    }
+
+    /// The first of one lane, each with its urgency.
+    fn due_in(&self, lane: Lane, now: Timestamp, limit: usize) -> Vec<(Timestamp, Due)> {
+        let index = &self.indexes.due;
+        let queued = index.queue(lane).take(limit).map(|(urgency, name, number)| (Some(urgency), name, number));
+        let calendar = index.due_in_calendar(lane, now).take(limit).map(|(name, number)| (None, name, number));
+        let due = queued.chain(calendar).filter_map(|(urgency, name, number)| {
+            let (due, fresh) = self.look_up_due(name, number, now)?;
+            Some((urgency.unwrap_or(fresh), due))
+        });
+        first_of(due.collect(), limit)
     }
 
     fn look_up_due(&self, name: &CertificateName, number: u32, now: Timestamp) -> Option<(Due, Timestamp)> {
@@ -79,14 +98,14 @@ impl State {
         Some(((at, certificate.name.clone(), instance.id, trigger), instance.urgency(trigger, now)))
     }
 
-    /// Lets log time pass: moves a few of those that became due into the queue.
+    /// Lets log time pass: moves a few of those that became due into the queues.
     pub(super) fn advance_due(&mut self, now: Timestamp) {
-        for _ in 0..super::indexes::due::MOVES_PER_EVENT {
-            let Some((name, number)) = self.indexes.due.first_due(now) else {
-                return;
-            };
-            let urgency = self.look_up_due(&name, number, now).map_or(now, |(_, urgency)| urgency);
-            self.indexes.due.queue_first(urgency);
+        for lane in Lane::ALL {
+            for _ in 0..super::indexes::due::MOVES_PER_EVENT {
+                let Some((name, number)) = self.indexes.due.first_due(lane, now) else { break };
+                let urgency = self.look_up_due(&name, number, now).map_or(now, |(_, urgency)| urgency);
+                self.indexes.due.queue_first(lane, urgency);
+            }
         }
     }
 
@@ -145,6 +164,13 @@ impl State {
         }
         holders
     }
+}
+
+/// The most urgent ones, in order.
+fn first_of(mut due: Vec<(Timestamp, Due)>, limit: usize) -> Vec<(Timestamp, Due)> {
+    due.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.2.cmp(&b.1.2)));
+    due.truncate(limit);
+    due
 }
 
 /// A page of a set of names.

@@ -14,6 +14,7 @@ use holders::Holders;
 use scope::Scope;
 
 use super::{Instance, Open};
+use crate::event::Trigger;
 use crate::ids::{AgentName, CertificateName, Namespace, TargetName};
 use crate::log::{Position, Revision};
 use crate::time::Timestamp;
@@ -58,7 +59,7 @@ pub struct Counts {
 pub(super) struct Facts {
     pub(super) number: u32,
     pub(super) changed: Position,
-    pub(super) due: Option<Timestamp>,
+    pub(super) due: Option<(Timestamp, Trigger)>,
     pub(super) open: Option<Open>,
     pub(super) ready: bool,
     pub(super) failing: bool,
@@ -69,7 +70,7 @@ impl Facts {
         Self {
             number: instance.id.number,
             changed: instance.changed,
-            due: instance.due(spec_revision).map(|(at, _)| at),
+            due: instance.due(spec_revision),
             open: instance.open,
             ready: instance.current.is_some_and(|current| current.spec_revision >= spec_revision),
             failing: instance.failures > 0,

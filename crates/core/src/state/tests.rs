@@ -16,6 +16,7 @@ fn streams_are_parsed_as_they_are_written() {
     let serial = serial(7);
     let rows = [
         (crate::ids::cluster_stream(), Stream::Cluster),
+        (crate::ids::checkpoints_stream(), Stream::Checkpoints),
         (token("t1").stream(), Stream::Token(token("t1"))),
         (agent("a1").stream(), Stream::Agent(agent("a1"))),
         (authority("root").stream(), Stream::Authority(authority("root"))),

@@ -42,7 +42,7 @@ impl World {
     /// One more event, in a transaction of its own.
     pub(crate) fn happen(&mut self, stream: StreamId, event: Event) {
         self.index += 1;
-        let free = matches!(event, Event::CertificateDelivered(_));
+        let free = matches!(event, Event::CertificateDelivered(_) | Event::CheckpointSigned(_));
         let revision = (!free).then(|| self.state.revision(&stream) + 1);
         self.apply(0, stream, revision, event);
     }

@@ -27,6 +27,8 @@ pub struct Inspected {
     pub serial: String,
     /// Subject, as text.
     pub subject: String,
+    /// Subject, as it stands there: a Name, DER.
+    pub subject_der: Vec<u8>,
     /// Issuer, as text.
     pub issuer: String,
     /// Common name and alternative names of the kinds that certwright knows.
@@ -63,6 +65,7 @@ pub fn inspect(der: &[u8]) -> Result<Inspected, Rejection> {
     Ok(Inspected {
         serial: serial(&certificate),
         subject: certificate.subject().to_string(),
+        subject_der: certificate.subject().as_raw().to_vec(),
         issuer: certificate.issuer().to_string(),
         names: names(&certificate),
         not_before: moment(certificate.validity().not_before).unwrap_or(Timestamp::EPOCH),

@@ -21,7 +21,7 @@ const SERIAL: Attribute = Attribute(5, "serialNumber", 64, der::PRINTABLE_STRING
 const COMMON_NAME: u8 = 3;
 
 /// Encodes the subject as a Name; an empty one is an empty SEQUENCE. Rejects bad values with INVALID_SPEC.
-pub(crate) fn encode(common_name: Option<&str>, subject: &Subject) -> Result<Vec<u8>, Rejection> {
+pub fn encode(common_name: Option<&str>, subject: &Subject) -> Result<Vec<u8>, Rejection> {
     let mut content = Vec::new();
     let serial: Vec<String> = subject.serial_number.iter().cloned().collect();
     let lists: [(Attribute, &[String]); 8] = [

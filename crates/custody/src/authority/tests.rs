@@ -3,7 +3,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use certwright_core::checkpoint::Checkpoint;
 use certwright_core::ids::AuthorityName;
+use certwright_core::state::CheckpointKey;
 use certwright_core::x509::{PublicKey, SignatureAlgorithm};
 use certwright_seams::entropy::SystemEntropy;
 use certwright_seams::exec::WorkerBody;
@@ -258,4 +260,38 @@ fn refusals_become_stable_reasons() {
     for (error, reason) in cases {
         assert_eq!(Rejection::from(error).reason, reason);
     }
+}
+
+#[tokio::test]
+async fn the_key_for_checkpoints_signs_them_and_follows_the_data_key() {
+    let (custody, before) = unlocked();
+    let key = custody.generate_checkpoint_key().await.unwrap();
+    let checkpoint = Checkpoint {
+        cluster_id: ClusterId([1; 16]),
+        epoch: 1,
+        index: 7,
+        chain: [8; 32],
+        at: certwright_core::time::Timestamp::from_millis(9),
+    };
+    let signature = custody.sign_checkpoint(key.clone(), checkpoint).await.unwrap();
+    assert!(checkpoint.is_signed(&key.public_key, &signature));
+    // The next leader, after the data key was replaced.
+    let after = DataKey::generate(&SystemEntropy);
+    let (next, _) = self::custody();
+    next.unlock_rotating(same(&after), vec![same(&before)]);
+    let sealed_key = next.reseal_checkpoint_key(key.clone()).await.unwrap();
+    assert_eq!(sealed_key.data_key_id, after.id());
+    next.retire_replaced().unwrap();
+    let resealed = CheckpointKey { sealed_key, ..key.clone() };
+    assert_eq!(next.sign_checkpoint(resealed.clone(), checkpoint).await.unwrap(), signature);
+    let error = next.sign_checkpoint(key.clone(), checkpoint).await.unwrap_err();
+    assert!(matches!(error, CustodyError::OtherDataKey { .. }), "{error}");
+    // Under another public half it does not open, and no CA key is one.
+    let swapped = CheckpointKey { public_key: [7; 32], ..resealed };
+    assert!(matches!(next.sign_checkpoint(swapped, checkpoint).await, Err(CustodyError::Unopenable(_))));
+    let authority = custody.generate(KeyAlgorithm::EcdsaP256).await.unwrap();
+    let stolen = CheckpointKey { sealed_key: authority.sealed, ..key };
+    assert!(matches!(custody.sign_checkpoint(stolen, checkpoint).await, Err(CustodyError::Unopenable(_))));
+    custody.lock();
+    assert!(matches!(custody.generate_checkpoint_key().await, Err(CustodyError::Locked)));
 }

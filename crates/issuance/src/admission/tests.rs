@@ -29,13 +29,14 @@ fn cluster(second: Node) -> Cluster {
         proved: Some(4),
         identity: None,
         removed: false,
+        learner: false,
     };
     Cluster { data_key_id: 4, nodes: BTreeMap::from([(1, first), (2, second)]), ..Cluster::default() }
 }
 
 fn node(wrapped: &[u64], proved: Option<u64>, removed: bool) -> Node {
     let wrapped = wrapped.iter().map(|id| (*id, vec![])).collect();
-    Node { record: record(2), wrapped, proved, identity: None, removed }
+    Node { record: record(2), wrapped, proved, identity: None, removed, learner: false }
 }
 
 fn members(voters: &[NodeId], learners: &[NodeId]) -> Members {
@@ -59,6 +60,22 @@ fn each_server_takes_the_next_step_and_votes_last() {
         (node(&[4], Some(4), true), members(&[1], &[]), None),
     ] {
         assert_eq!(steps(&cluster(second.clone()), &members, 1), Vec::from_iter(next), "{second:?} {members:?}");
+    }
+}
+
+#[test]
+fn a_learner_gets_no_data_key_and_no_vote() {
+    let learner = |wrapped: &[u64]| Node { learner: true, ..node(wrapped, None, false) };
+    let learn = Step::Learn(member(&record(2)));
+    for (second, members, me, next) in [
+        (learner(&[]), members(&[1], &[]), 1, Some(learn)),
+        (learner(&[]), members(&[1], &[2]), 1, None),
+        (learner(&[4]), members(&[1, 2], &[]), 1, Some(Step::Demote(2))),
+        (learner(&[4]), members(&[1, 2], &[]), 2, Some(Step::HandOver)),
+        (learner(&[4]), members(&[1], &[2]), 1, None),
+        (Node { removed: true, ..learner(&[]) }, members(&[1], &[2]), 1, Some(Step::Remove(2))),
+    ] {
+        assert_eq!(steps(&cluster(second.clone()), &members, me), Vec::from_iter(next), "{second:?} {members:?}");
     }
 }
 

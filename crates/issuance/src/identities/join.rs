@@ -55,6 +55,7 @@ pub(crate) async fn admit_node(session: &Session, call: Call, join: NodeJoin) ->
             secret_hash,
             node: Box::new(record(&join, node_id, claimed)),
             identity,
+            format: join.format,
         };
         let actor = Actor::Node(node_id);
         let repeat = may_join(session, &call, &join.token, &command(unsigned(session, claimed)), claimed)?;

@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use certwright_core::event::{Event, NodeRecord, SealedKey};
-use certwright_core::ids::{AuthorityName, ClusterId, NodeId, NodeName, cluster_stream};
+use certwright_core::ids::{AuthorityName, ClusterId, NodeId, NodeName, checkpoints_stream, cluster_stream};
 use certwright_core::log::{Applied, Fold, Position, StreamId};
 use certwright_core::spec::{AuthorityPurpose, AuthoritySpec, KeyAlgorithm};
 use certwright_core::state::State;
 use certwright_core::time::Timestamp;
 
-use super::{Step, steps};
+use super::{Step, is_resealed, steps};
 
 #[derive(Default)]
 struct World {
@@ -82,6 +82,23 @@ fn world() -> World {
         world.happen(name(authority).stream(), declared(authority));
     }
     world
+}
+
+#[test]
+fn the_key_for_checkpoints_is_sealed_again_too() {
+    let mut world = world();
+    let made = Event::CheckpointKeyMade { public_key: [7; 32], sealed_key: sealed(5) };
+    world.happen(checkpoints_stream(), made);
+    world.cluster(Event::NodeRemoved { node_id: 3 });
+    world.cluster(rotated(4, &[1, 2]));
+    for authority in ["one", "two"] {
+        world.happen(name(authority).stream(), Event::AuthorityKeyResealed { sealed_key: sealed(4) });
+    }
+    assert_eq!(world.steps(), [Step::ResealCheckpointKey]);
+    assert!(!is_resealed(&world.state));
+    world.happen(checkpoints_stream(), Event::CheckpointKeyResealed { sealed_key: sealed(4) });
+    assert_eq!(world.steps(), [Step::Retire(5)]);
+    assert!(is_resealed(&world.state));
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use certwright_core::Reason;
 use certwright_core::event::{Event, TokenGrant};
 use certwright_core::ids::{Actor, ClusterId, NodeName};
 use certwright_core::log::RequestId;
 use certwright_core::spec::Labels;
+use certwright_core::{Format, Reason};
 
 use super::server::{Machine, admin, agent, p256, request};
 use crate::{AgentJoin, Call, NodeJoin};
@@ -29,6 +29,7 @@ async fn a_cluster_is_born_once() {
             "NodeJoined",
             "DataKeyWrapped",
             "DataKeyProved",
+            "FormatRaised",
             "AuthorityDeclared",
             "AuthorityCertificateIntended",
             "AuthorityCertified",
@@ -171,6 +172,7 @@ async fn two_servers_that_join_at_once_get_two_ids() {
                 http_address: format!("127.0.0.1:{number}3"),
                 csr: request(&p256(), &[]),
                 hpke_public: vec![9; 32],
+                format: Format::NEWEST,
             };
             control.admit_node(Call::by(Actor::Anonymous), join).await.unwrap()
         }

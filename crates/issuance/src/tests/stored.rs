@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::Reason;
-use certwright_core::command::Command;
+use certwright_core::command::{Command, Etag};
 use certwright_core::event::{Event, Trigger};
 use certwright_core::ids::{Generation, InstanceId};
 use certwright_core::spec::KeyAlgorithm;
@@ -168,6 +168,6 @@ async fn a_connection_under_an_old_key_can_do_nothing_more() {
     ask(&new).await.unwrap();
     assert_eq!(ask(&old).await.unwrap_err().reason, Reason::Unauthenticated, "nor learn what was answered");
     let agent = certwright_core::ids::AgentName::parse("web").unwrap();
-    server.control.execute(admin(), Command::RemoveAgent { agent }).await.unwrap();
+    server.control.execute(admin(), Command::RemoveAgent { agent, etag: Etag::default() }).await.unwrap();
     assert_eq!(report(&new).await.unwrap_err().reason, Reason::Unauthenticated);
 }

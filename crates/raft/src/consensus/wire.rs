@@ -65,6 +65,9 @@ pub(crate) struct VoteRequestForm {
     pub(crate) last: Option<LogIdForm>,
     #[prost(bool, tag = "3")]
     pub(crate) leadership_transfer: bool,
+    /// Asked for because this leader's process died, and not because it said so itself.
+    #[prost(message, optional, tag = "4")]
+    pub(crate) dead_leader: Option<VoteForm>,
 }
 
 /// Answers it.
@@ -108,7 +111,23 @@ pub(crate) struct TransferredForm {
     pub(crate) actual_log_id: Option<LogIdForm>,
 }
 
-/// Begins a snapshot transfer.
+/// Asks what the other has seen of that leader's death.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct DeathForm {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) leader: Option<VoteForm>,
+}
+
+/// Answers it: whether the leader is dead as the other sees it, and how far the other's log is.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct TestimonyForm {
+    #[prost(bool, tag = "1")]
+    pub(crate) dead: bool,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) last: Option<LogIdForm>,
+}
+
+/// Offers a snapshot, and begins its transfer.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct SnapshotStartForm {
     #[prost(message, optional, tag = "1")]
@@ -116,6 +135,19 @@ pub(crate) struct SnapshotStartForm {
     #[prost(message, optional, tag = "2")]
     pub(crate) meta: Option<SnapshotMetaForm>,
     #[prost(uint64, tag = "3")]
+    pub(crate) octets: u64,
+    /// What the file is: the digest that it ends with. Without it nothing is kept of an attempt that fails.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(crate) digest: Bytes,
+    /// Where the transfer begins: what stands before is kept from an earlier attempt.
+    #[prost(uint64, tag = "5")]
+    pub(crate) from: u64,
+}
+
+/// Answers an offer: how much of the file is kept already.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct SnapshotKeptForm {
+    #[prost(uint64, tag = "1")]
     pub(crate) octets: u64,
 }
 
@@ -226,6 +258,7 @@ impl From<&VoteRequest<Types>> for VoteRequestForm {
             vote: Some((&request.vote).into()),
             last: request.last_log_id.as_ref().map(LogIdForm::from),
             leadership_transfer: request.leadership_transfer,
+            dead_leader: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use certwright_core::log::{CodecError, Position, RequestId};
@@ -79,8 +80,9 @@ impl Dedup {
 
     /// Evicts what is too old at that log time, or too much.
     pub(crate) fn evict(&mut self, now: Timestamp) {
+        let age_max = if mutant::is(Mutant::RequestsForgottenEarly) { Duration::from_secs(1) } else { DEDUP_AGE_MAX };
         while let Some(oldest) = self.oldest() {
-            if self.index.len() <= DEDUP_ROWS_MAX && now.since(oldest.at) <= DEDUP_AGE_MAX {
+            if self.index.len() <= DEDUP_ROWS_MAX && now.since(oldest.at) <= age_max {
                 break;
             }
             let key = (oldest.id, oldest.actor.clone());
@@ -261,6 +263,19 @@ mod tests {
         dedup.evict(Timestamp::from_millis(age + 1));
         assert_eq!(dedup.len(), 0);
         assert!(chunks(&dedup).is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_of_the_table_does_not_grow_with_the_requests_made() {
+        let mut dedup = Dedup::default();
+        let octets = |dedup: &Dedup| chunks(dedup).iter().map(Vec::len).sum::<usize>();
+        // Two windows long a request each millisecond, then as many again.
+        let window = DEDUP_AGE_MAX.as_millis() as u64;
+        (0..2 * window).for_each(|number| dedup.insert(row((1 << 32) + number, number)));
+        let (rows, full) = (dedup.len(), octets(&dedup));
+        (2 * window..4 * window).for_each(|number| dedup.insert(row((1 << 32) + number, number)));
+        assert_eq!((dedup.len(), rows), (window as usize + 1, window as usize + 1));
+        assert!(octets(&dedup).abs_diff(full) < full / 100, "{} octets, {full} before", octets(&dedup));
     }
 
     #[test]

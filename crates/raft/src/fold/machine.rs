@@ -15,6 +15,7 @@ use super::replica::ReplicaCut;
 use super::shared::Shared;
 use crate::consensus::{LogId, SnapshotMeta, StoredMembership, Types};
 use crate::snapshot::{SnapshotFile, Snapshots};
+use crate::wal::is_lack_of_space;
 
 /// Entries applied between two publications.
 const BATCH_ENTRIES: usize = 64;
@@ -44,8 +45,26 @@ impl<F: Fold> RaftSnapshotBuilder<Types> for Builder<F> {
             return Err(io::Error::other("a cut is encoded once"));
         };
         let (shared, snapshots) = (Arc::clone(&self.shared), Arc::clone(&self.snapshots));
-        let snapshot = compute(&*self.shared.seams.exec, POOL, move || snapshots.write(&*shared.codec, &cut)).await?;
-        Ok(Snapshot { meta, snapshot })
+        let written = compute(&*self.shared.seams.exec, POOL, move || match snapshots.write(&*shared.codec, &cut) {
+            Err(error) if is_lack_of_space(&error) => {
+                tracing::error!(%error, "no room for a snapshot: it is tried again; free disk space");
+                Ok(None)
+            }
+            written => written.map(Some),
+        });
+        match written.await? {
+            Some(snapshot) => {
+                self.shared.cuts.end(Some(meta.last_log_id.as_ref().map_or(0, LogId::index)));
+                Ok(Snapshot { meta, snapshot })
+            }
+            // Consensus would take an error for the end of this node. One that covers nothing changes nothing: the log
+            // stays as long as it is.
+            None => {
+                self.shared.metrics.snapshots_without_room.inc();
+                self.shared.cuts.end(None);
+                Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: SnapshotFile::none() })
+            }
+        }
     }
 }
 
@@ -92,7 +111,8 @@ impl<F: Fold> RaftStateMachine<Types> for Machine<F> {
         let replica =
             compute(&*self.shared.seams.exec, POOL, move || snapshots.install(&*shared.codec, &snapshot)).await?;
         tracing::info!(index = replica.index(), "a snapshot was installed");
-        self.shared.replace(replica);
+        let old = self.shared.replace(replica);
+        compute(&*self.shared.seams.exec, POOL, move || drop(old)).await;
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use certwright_core::log::{Append, Applied, Fold, Position, Transaction};
+use certwright_core::log::{Append, Fold, Position, Transaction};
 use certwright_core::mutant::{self, Mutant};
 use certwright_core::time::Timestamp;
 use certwright_proto::storage::DecodedEntry;
@@ -172,16 +172,7 @@ impl<F: Fold> Replica<F> {
 
     fn take(&mut self, position: Position, transaction: &Transaction<F::Event>) {
         for append in &transaction.appends {
-            for (place, event) in append.events.iter().enumerate() {
-                let applied = Applied {
-                    position,
-                    at: self.at,
-                    stream: &append.stream,
-                    revision: append.expected.map(|expected| expected + 1 + place as u64),
-                    actor: &transaction.actor,
-                };
-                self.state.apply(&applied, event);
-            }
+            append.fold_into(&mut self.state, position, self.at, &transaction.actor);
         }
         self.dedup.insert(Row {
             actor: transaction.actor.clone(),

@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use certwright_core::log::{Codec, CodecError, Fold, Position, Transaction};
 use certwright_proto::storage::{DecodedEntry, decode_entry};
 use certwright_seams::Seams;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
+use super::cuts::Cuts;
 use super::dedup::Key;
 use super::recent::Recent;
 use super::replica::{Outcome, Refusal, Replica, ReplicaCut};
 use super::waiters::{Answer, Waiters};
+use crate::clocks::Clocks;
 use crate::consensus::store::Basis;
 use crate::consensus::{Entry, EntryPayload};
 use crate::error::ProposeError;
@@ -39,16 +41,15 @@ pub(crate) struct Shared<F: Fold> {
     applied_term: watch::Sender<u64>,
     /// Index of the last membership applied.
     memberships: watch::Sender<u64>,
-    octets_since_cut: AtomicU64,
+    pub(crate) cuts: Arc<Cuts>,
     /// Entries before this index are known to be committed in this node's own log, not by a snapshot.
     committed_before: AtomicU64,
-    pub(crate) cut_due: Notify,
-    pub(crate) snapshot_every_octets: u64,
     pub(crate) strict: bool,
     pub(crate) codec: Arc<dyn Codec<F>>,
     pub(crate) seams: Seams,
     pub(crate) metrics: LogMetrics,
     pub(crate) pins: Arc<Pins>,
+    pub(crate) clocks: Clocks,
 }
 
 /// An entry that was applied, and what its proposers are to be told.
@@ -78,10 +79,9 @@ impl<F: Fold> Shared<F> {
             applied: watch::Sender::new(mark),
             applied_term: watch::Sender::new(term),
             memberships: watch::Sender::new(0),
-            octets_since_cut: AtomicU64::new(0),
+            cuts: Arc::new(Cuts::new(options.snapshot_every_octets)),
             committed_before: AtomicU64::new(committed_before),
-            cut_due: Notify::new(),
-            snapshot_every_octets: options.snapshot_every_octets,
+            clocks: Clocks::new(Arc::clone(&seams.clock), options.node_id, mark.at),
             strict: options.strict,
             codec,
             seams,
@@ -102,7 +102,14 @@ impl<F: Fold> Shared<F> {
     /// Reads state under the lock.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&View<'_, F>) -> R) -> R {
         let replica = self.replica();
-        read(&View { state: &replica.state, position: replica.position, at: replica.at, dedup: &replica.dedup })
+        read(&View {
+            state: &replica.state,
+            position: replica.position,
+            at: replica.at,
+            index: replica.index(),
+            chain: replica.chain,
+            dedup: &replica.dedup,
+        })
     }
 
     /// Recent entries; a list of pointers, so a panic elsewhere leaves it whole.
@@ -153,9 +160,15 @@ impl<F: Fold> Shared<F> {
     /// Applies one entry to state; nobody is told yet.
     pub(crate) fn apply(self: &Arc<Self>, entry: &Entry, decoded: Option<DecodedEntry<F::Event>>) -> Settled<F::Event> {
         let wants_digest = decoded.as_ref().is_some_and(|decoded| decoded.digest);
+        let octets = match &entry.payload {
+            EntryPayload::Normal(payload) => payload.0.len(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        };
         let (term, outcome, cut) = {
             let mut replica = self.replica.write().expect(WHOLE);
             let outcome = replica.apply(entry, decoded);
+            // Whoever reads in state where something stands can read it there at once.
+            self.recent().push(octets, outcome.entry.clone());
             let cut = wants_digest.then(|| replica.state.cut());
             if matches!(entry.payload, EntryPayload::Membership(_)) {
                 // Before anybody learns that the change is applied, who was removed is refused.
@@ -163,14 +176,11 @@ impl<F: Fold> Shared<F> {
             }
             (replica.term(), outcome, cut)
         };
+        // Entry by entry: many at once would be a jump after a quiet week.
+        self.clocks.stamped(outcome.at);
         let index = outcome.entry.index;
-        let octets = match &entry.payload {
-            EntryPayload::Normal(payload) => payload.0.len(),
-            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-        };
-        self.recent().push(octets, outcome.entry.clone());
         self.committed_before.store(index + 1, Ordering::Release);
-        self.octets_since_cut.fetch_add(octets as u64, Ordering::Relaxed);
+        self.cuts.applied(octets);
         if matches!(entry.payload, EntryPayload::Membership(_)) {
             self.memberships.send_replace(index);
         }
@@ -215,9 +225,7 @@ impl<F: Fold> Shared<F> {
             }
         }
         drop(waiters);
-        if self.octets_since_cut.load(Ordering::Relaxed) >= self.snapshot_every_octets {
-            self.cut_due.notify_one();
-        }
+        self.cuts.tell();
     }
 
     fn enter_term(&self, term: u64, waiters: &mut Waiters, settle: impl FnMut(&Key) -> Answer) {
@@ -233,18 +241,21 @@ impl<F: Fold> Shared<F> {
 
     /// A copy for a snapshot.
     pub(crate) fn cut(&self) -> ReplicaCut<F::Cut> {
-        self.octets_since_cut.store(0, Ordering::Relaxed);
-        self.replica().cut()
+        self.cuts.made();
+        self.metrics.snapshot_cut_seconds.observe_closure_duration(|| self.replica().cut())
     }
 
-    /// Replaces the replica by a snapshot's and tells proposers what it says about them.
-    pub(crate) fn replace(&self, replica: Replica<F>) {
+    /// Replaces the replica by a snapshot's and tells proposers what it says about them. Gives the old one back: to drop a
+    /// large state takes longer than readers may wait.
+    #[must_use]
+    pub(crate) fn replace(&self, replica: Replica<F>) -> Replica<F> {
         let mark = Mark { index: replica.index(), at: replica.at };
         let term = replica.term();
         self.pins.bury(&replica.removed);
-        *self.replica.write().expect(WHOLE) = replica;
+        let old = std::mem::replace(&mut *self.replica.write().expect(WHOLE), replica);
         self.recent().clear();
-        self.octets_since_cut.store(0, Ordering::Relaxed);
+        self.cuts.made();
+        self.clocks.installed(mark.at);
         self.applied.send_replace(mark);
         self.memberships.send_replace(mark.index);
         let replica = self.replica();
@@ -253,6 +264,7 @@ impl<F: Fold> Shared<F> {
             Some((_, position)) => Err(ProposeError::Repeated(position)),
             None => Err(ProposeError::Unknown),
         });
+        old
     }
 
     /// Remembers a digest.

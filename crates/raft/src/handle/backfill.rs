@@ -161,7 +161,7 @@ impl<F: Fold> Backfill<F> {
 }
 
 /// The entry in a frame, if it is the one that comes next.
-fn open(frame: BackfillFrame, expected: u64) -> Result<Record, String> {
+pub(crate) fn open(frame: BackfillFrame, expected: u64) -> Result<Record, String> {
     let form = EntryForm::decode(frame.frame).map_err(|error| format!("a frame cannot be decoded: {error}"))?;
     let kind = u8::try_from(form.kind).map_err(|_| format!("entry {} is of an unknown kind", form.index))?;
     if form.index != expected {

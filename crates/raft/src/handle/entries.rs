@@ -2,20 +2,26 @@
 //!
 //! It refuses entries that are not applied here.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use certwright_core::log::Fold;
+use certwright_core::log::{Fold, Position};
 use certwright_core::time::Timestamp;
+use certwright_proto::storage::EntryParts;
+use certwright_seams::exec::compute;
 
-use crate::consensus::store;
+use crate::chain::Chain;
+use crate::consensus::{EntryPayload, store};
 use crate::error::ReadError;
 use crate::fold::shared::Shared;
 use crate::limits::{ENTRY_CACHE_MAX, READ_OCTETS_MAX};
-use crate::view::AppliedEntry;
+use crate::view::{AppliedEntry, Effective};
 use crate::wal::gaps::Gaps;
 use crate::wal::{Record, Wal};
+
+/// The pool on which the log is read back.
+const POOL: &str = "read";
 
 type Found<E> = Arc<AppliedEntry<E>>;
 
@@ -24,8 +30,9 @@ pub(crate) struct Entries<F: Fold> {
     shared: Arc<Shared<F>>,
     wal: Wal,
     gaps: Arc<Gaps>,
-    /// Entries read one by one from disk; the oldest index leaves first.
-    cache: Mutex<BTreeMap<u64, Found<F::Event>>>,
+    /// Entries read one by one from disk, as they lie there: who looks one up wants one of its transactions, and the next
+    /// one soon. The one that was wanted last stands last; the first leaves.
+    cache: Mutex<VecDeque<Record>>,
 }
 
 fn storage(error: &dyn std::fmt::Display) -> ReadError {
@@ -52,6 +59,11 @@ impl<F: Fold> Entries<F> {
         self.gaps.changes()
     }
 
+    /// Whether entries are still to be fetched from peers.
+    pub(crate) fn has_gap(&self) -> bool {
+        self.gaps.unfilled().is_some()
+    }
+
     /// At most `limit` applied entries from that index on; empty when nothing that far is applied. Blocks on the disk
     /// for entries that are not recent.
     pub(crate) fn range(&self, from: u64, limit: usize) -> Result<Vec<Found<F::Event>>, ReadError> {
@@ -59,9 +71,7 @@ impl<F: Fold> Entries<F> {
         if from > applied {
             return Ok(Vec::new());
         }
-        let mut recent = self.shared.recent().range(from, limit);
-        // An entry is pushed a moment before it counts as applied.
-        recent.retain(|entry| entry.index <= applied);
+        let recent = self.recent(from, limit);
         if !recent.is_empty() {
             return Ok(recent);
         }
@@ -73,9 +83,41 @@ impl<F: Fold> Entries<F> {
         records.into_iter().map(|record| self.decode(record)).collect()
     }
 
+    /// As [`range`](Self::range), for those who must not block: what is not recent is read on a worker. `Gap` when it is
+    /// still to come from the other nodes.
+    pub(crate) async fn fetch(self: &Arc<Self>, from: u64, limit: usize) -> Result<Vec<Found<F::Event>>, ReadError> {
+        let recent = self.recent(from, limit);
+        if from > self.applied() || !recent.is_empty() {
+            return Ok(recent);
+        }
+        let entries = Arc::clone(self);
+        let found = compute(&*self.shared.seams.exec, POOL, move || entries.range(from, limit)).await;
+        match found {
+            Err(ReadError::TooOld { .. }) if self.gaps.lacks(from) => Err(ReadError::Gap),
+            found => found,
+        }
+    }
+
+    /// Those that are in memory, when the first of them is.
+    fn recent(&self, from: u64, limit: usize) -> Vec<Found<F::Event>> {
+        let mut recent = self.shared.recent().range(from, limit);
+        // An entry is pushed a moment before it counts as applied.
+        let applied = self.applied();
+        recent.retain(|entry| entry.index <= applied);
+        recent
+    }
+
+    /// The chain after an applied entry; `None` when it is not applied here, or entries before it are not kept.
+    pub(crate) fn chain_after(&self, index: u64) -> Result<Option<Chain>, ReadError> {
+        if index > self.applied() {
+            return Ok(None);
+        }
+        self.gaps.chain_before(&self.wal, index + 1).map_err(|error| storage(&error))
+    }
+
     /// The end of the gap that begins at or before `from`: a bisection, because what lies behind a gap is contiguous.
     fn first_after_gap(&self, from: u64, applied: u64) -> Result<u64, ReadError> {
-        let (mut missing, mut held) = (from, self.wal.first_index().clamp(from + 1, applied.max(from) + 1));
+        let (mut missing, mut held) = (from, applied.max(from) + 1);
         while held - missing > 1 {
             let middle = missing + (held - missing) / 2;
             let probe = self.gaps.archive_read(&self.wal, middle, middle + 1, 1).map_err(|error| storage(&error))?;
@@ -94,39 +136,63 @@ impl<F: Fold> Entries<F> {
         Ok(Arc::new(AppliedEntry { index, at, transactions, refused }))
     }
 
-    /// The applied entry with that index; `None` when it is not applied here or no longer kept.
+    /// The applied entry with that index; `None` when it is not applied here or no longer kept. State shows an entry a moment
+    /// before it counts as applied: it is here from then on.
     pub(crate) fn get(&self, index: u64) -> Result<Option<Found<F::Event>>, ReadError> {
-        if index > self.applied() {
-            return Ok(None);
-        }
         if let Some(entry) = self.shared.recent().get(index) {
             return Ok(Some(entry));
         }
-        if let Some(entry) = self.cache().get(&index) {
-            return Ok(Some(entry.clone()));
+        if index > self.applied() {
+            return Ok(None);
         }
-        let found = match self.range(index, 1) {
-            Ok(found) => found.into_iter().next().filter(|entry| entry.index == index),
-            Err(ReadError::TooOld { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        if let Some(entry) = &found {
+        self.record(index)?.map(|record| self.decode(record)).transpose()
+    }
+
+    /// The transaction at a position, if it took effect; as [`get`](Self::get). Of an entry on disk nothing else is decoded.
+    pub(crate) fn transaction(&self, position: Position) -> Result<Option<Effective<F::Event>>, ReadError> {
+        let Position { index, ordinal } = position;
+        if let Some(entry) = self.shared.recent().get(index) {
+            let found = entry.effective().find(|(at, _)| *at == position);
+            return Ok(found.map(|(_, transaction)| Effective { at: entry.at, transaction: transaction.clone() }));
+        }
+        if index > self.applied() || self.shared.replica().refused.contains(&position) {
+            return Ok(None);
+        }
+        let Some(record) = self.record(index)? else { return Ok(None) };
+        let entry = store::entry(record).map_err(|error| storage(&error))?;
+        let EntryPayload::Normal(payload) = entry.payload else { return Ok(None) };
+        let parts = EntryParts::read(payload.0).map_err(|error| storage(&error))?;
+        let transaction = parts.transaction(&*self.shared.codec, ordinal).map_err(|error| storage(&error))?;
+        Ok(transaction.map(|transaction| Effective { at: parts.at(), transaction }))
+    }
+
+    /// An applied entry as it lies on disk; `None` when it is no longer kept.
+    fn record(&self, index: u64) -> Result<Option<Record>, ReadError> {
+        if let Some(record) = self.cached(index) {
+            return Ok(Some(record));
+        }
+        let found = self.gaps.archive_read(&self.wal, index, index + 1, READ_OCTETS_MAX);
+        let found = found.map_err(|error| storage(&error))?.into_iter().next();
+        if let Some(record) = &found {
             let mut cache = self.cache();
-            cache.insert(index, entry.clone());
+            cache.push_back(record.clone());
             if cache.len() > ENTRY_CACHE_MAX {
-                cache.pop_first();
+                cache.pop_front();
             }
         }
         Ok(found)
     }
 
-    /// Entries kept decoded.
-    #[cfg(test)]
-    pub(crate) fn cached(&self) -> usize {
-        self.cache().len()
+    /// An entry that is in memory although it is not recent.
+    pub(crate) fn cached(&self, index: u64) -> Option<Record> {
+        let mut cache = self.cache();
+        let place = cache.iter().position(|record| record.index == index)?;
+        let record = cache.remove(place)?;
+        cache.push_back(record.clone());
+        Some(record)
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Found<F::Event>>> {
+    fn cache(&self) -> std::sync::MutexGuard<'_, VecDeque<Record>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

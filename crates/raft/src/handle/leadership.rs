@@ -85,6 +85,7 @@ impl<F: Fold> Follower<F> {
     }
 
     fn pin(&self, server: &ServerMetrics) {
+        self.shared.clocks.elect(server.membership_config.voter_ids().collect());
         // While membership changes, those of both configurations speak.
         let committed = server.committed_membership_config.nodes();
         let all = committed.chain(server.membership_config.nodes()).map(|(&id, peer)| peer.member(id));

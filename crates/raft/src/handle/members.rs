@@ -16,6 +16,15 @@ use crate::error::MembershipError;
 use crate::limits::{LEASE_RETRY_EVERY, MEMBERSHIP_TIMEOUT, TRANSFER_TIMEOUT};
 use crate::member::Member;
 
+/// What becomes of voters that lose their vote.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leavers {
+    /// They are members no more.
+    Go,
+    /// They receive the log still.
+    Learn,
+}
+
 type Failure = RaftError<Types, ClientWriteError<Types>>;
 
 impl<F: Fold> Log<F> {
@@ -28,7 +37,7 @@ impl<F: Fold> Log<F> {
             None => {}
         }
         let nodes = [(member.node_id, Peer::of(&member))].into();
-        self.change(ChangeMembers::AddNodes(nodes)).await
+        self.change(ChangeMembers::AddNodes(nodes), Leavers::Go).await
     }
 
     /// Lets a learner vote. A voter again is no error.
@@ -40,7 +49,23 @@ impl<F: Fold> Log<F> {
         if stored.voter_ids().any(|voter| voter == node_id) && stored.get_joint_config().len() == 1 {
             return Ok(());
         }
-        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node_id]))).await
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node_id])), Leavers::Go).await
+    }
+
+    /// Takes the vote from a node, which receives the log still. A learner is no error.
+    pub async fn demote(&self, node_id: u64) -> Result<(), MembershipError> {
+        let stored = self.changeable(node_id)?;
+        if stored.get_node(&node_id).is_none() {
+            return Err(MembershipError::NotMember(node_id));
+        }
+        let voters: BTreeSet<u64> = stored.voter_ids().collect();
+        if voters == BTreeSet::from([node_id]) {
+            return Err(MembershipError::LastVoter);
+        }
+        if !voters.contains(&node_id) {
+            return Ok(());
+        }
+        self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node_id])), Leavers::Learn).await
     }
 
     /// Removes a node for ever. A removed node again is no error.
@@ -57,9 +82,9 @@ impl<F: Fold> Log<F> {
             return Err(MembershipError::LastVoter);
         }
         if voters.contains(&node_id) {
-            self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node_id]))).await
+            self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node_id])), Leavers::Go).await
         } else {
-            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node_id]))).await
+            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node_id])), Leavers::Go).await
         }
     }
 
@@ -93,10 +118,11 @@ impl<F: Fold> Log<F> {
         Ok(self.inner.raft.server_metrics().borrow_watched().membership_config.clone())
     }
 
-    async fn change(&self, members: ChangeMembers<u64, Peer>) -> Result<(), MembershipError> {
+    async fn change(&self, members: ChangeMembers<u64, Peer>, leavers: Leavers) -> Result<(), MembershipError> {
         let changing = async {
             loop {
-                let result = self.inner.raft.change_membership(members.clone(), false).await;
+                let retain = leavers == Leavers::Learn;
+                let result = self.inner.raft.change_membership(members.clone(), retain).await;
                 match result.map_err(|failure| refused(&failure)) {
                     Ok(_) => return Ok(()),
                     Err(None) => sleep(LEASE_RETRY_EVERY).await,

@@ -13,9 +13,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::backfill::Backfill;
+use super::introductions::Introductions;
 use super::leadership::Follower;
 use super::propose::Packer;
+use super::silence::Heard;
 use super::snapshots::cut_when_due;
+use super::timekeeping::Timekeeper;
+use super::witness::Witness;
 use super::{Inner, Log};
 use crate::consensus::store::{LogStore, mark_of};
 use crate::consensus::{Types, runtime};
@@ -30,6 +34,7 @@ use crate::metrics::LogMetrics;
 use crate::options::LogOptions;
 use crate::peer::channels::Channels;
 use crate::peer::client::PeerFactory;
+use crate::peer::deaths::Deaths;
 use crate::peer::pins::Pins;
 use crate::peer::tls::PeerTls;
 use crate::projection::worker::{Projection, Worker};
@@ -172,10 +177,13 @@ impl<F: Fold> Log<F> {
             let shared = Arc::clone(&shared);
             LogStore::new(wal.clone(), Arc::clone(&gaps), Arc::new(move || shared.basis()))
         };
+        let deaths = Arc::new(Deaths::default());
         let network = PeerFactory {
             me: options.node_id,
             channels: Arc::clone(&channels),
+            deaths: Arc::clone(&deaths),
             snapshots: Arc::clone(&snapshots),
+            cuts: Arc::clone(&shared.cuts),
             exec: Arc::clone(&seams.exec),
         };
         let machine = Machine { shared: Arc::clone(&shared), snapshots: Arc::clone(&snapshots) };
@@ -184,7 +192,7 @@ impl<F: Fold> Log<F> {
             .await
             .map_err(|error| OpenError::Consensus(error.to_string()))?;
         let entries = Arc::new(Entries::new(Arc::clone(&shared), wal, Arc::clone(&gaps)));
-        let parts = Parts { node_id: options.node_id, raft, shared, store, gaps, entries, snapshots, channels };
+        let parts = Parts { node_id: options.node_id, raft, shared, store, gaps, entries, snapshots, channels, deaths };
         Ok(Self::start(parts, projector, projection, log_end))
     }
 
@@ -194,7 +202,7 @@ impl<F: Fold> Log<F> {
         projection: Box<dyn ProjectionStore>,
         log_end: u64,
     ) -> Self {
-        let Parts { node_id, raft, shared, store, gaps, entries, snapshots, channels } = parts;
+        let Parts { node_id, raft, shared, store, gaps, entries, snapshots, channels, deaths } = parts;
         let (cancel, stopped) = (CancellationToken::new(), CancellationToken::new());
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
         let follower = Follower {
@@ -210,19 +218,23 @@ impl<F: Fold> Log<F> {
         let (proposals, queue) = mpsc::channel(PROPOSALS_QUEUED_MAX);
         let packer = Packer::new(raft.clone(), Arc::clone(&shared), leadership.clone(), queue);
         tokio::spawn(packer.run(cancel.clone()));
+        let witness = Arc::new(Witness {
+            me: node_id,
+            raft: raft.clone(),
+            wal: store.wal().clone(),
+            channels: Arc::clone(&channels),
+            deaths,
+        });
+        tokio::spawn(Arc::clone(&witness).run(cancel.clone()));
         let backfill = Backfill { me: node_id, shared: Arc::clone(&shared), channels: Arc::clone(&channels), gaps };
         tokio::spawn(backfill.run(cancel.clone()));
         tokio::spawn(cut_when_due(raft.clone(), Arc::clone(&shared), cancel.clone()));
         let projection = Projection::new(projection);
-        let worker = Worker {
-            projection: projection.clone(),
-            projector,
-            entries: Arc::clone(&entries),
-            metrics: shared.metrics.clone(),
-            log_end,
-        };
+        let (metrics, entries_of) = (shared.metrics.clone(), Arc::clone(&entries));
+        let worker = Worker { projection: projection.clone(), projector, entries: entries_of, metrics, log_end };
         let projecting = cancel.clone();
         shared.seams.exec.worker("projection", Box::new(move || Box::pin(worker.run(projecting))));
+        let heard = listen(&raft, &shared, &channels, &leadership, &cancel);
         let inner = Inner {
             node_id,
             raft,
@@ -231,9 +243,11 @@ impl<F: Fold> Log<F> {
             entries,
             snapshots,
             channels,
+            witness,
             projection,
             proposals,
             leadership,
+            heard,
             _cancel_on_drop: cancel.clone().drop_guard(),
             cancel,
             stopped,
@@ -252,4 +266,32 @@ struct Parts<F: Fold> {
     entries: Arc<Entries<F>>,
     snapshots: Arc<Snapshots>,
     channels: Arc<Channels>,
+    deaths: Arc<Deaths>,
+}
+
+/// Starts what listens to peers about time and about members that are not known here; answers what notes when a leader spoke.
+fn listen<F: Fold>(
+    raft: &Raft<Types, Machine<F>>,
+    shared: &Arc<Shared<F>>,
+    channels: &Arc<Channels>,
+    leadership: &watch::Receiver<Leadership>,
+    cancel: &CancellationToken,
+) -> Arc<Heard> {
+    let timekeeper = Timekeeper {
+        raft: raft.clone(),
+        shared: Arc::clone(shared),
+        channels: Arc::clone(channels),
+        leadership: leadership.clone(),
+    };
+    tokio::spawn(timekeeper.run(cancel.clone()));
+    let heard = Arc::new(Heard::default());
+    heard.note(shared.seams.clock.monotonic());
+    let introductions = Introductions {
+        shared: Arc::clone(shared),
+        channels: Arc::clone(channels),
+        heard: Arc::clone(&heard),
+        leadership: leadership.clone(),
+    };
+    tokio::spawn(introductions.run(cancel.clone()));
+    heard
 }

@@ -183,9 +183,9 @@ impl<F: Fold> Packer<F> {
         });
     }
 
-    /// Log time: never falls, and follows this machine's clock otherwise.
+    /// Log time: never falls, and follows this machine's clock as far as the voters' clocks let it.
     fn stamp(&mut self) -> Timestamp {
-        let now = Timestamp::from_millis(self.shared.seams.clock.wall_millis());
+        let now = self.shared.clocks.now();
         let earliest = if mutant::is(Mutant::LogTimeGoesBack) { now } else { self.stamped.max(self.shared.mark().at) };
         self.stamped = earliest.max(now);
         self.stamped

@@ -35,14 +35,18 @@ impl<F: Fold> Log<F> {
         let config = self.inner.channels.tls().server().map_err(io::Error::other)?;
         let metrics = self.inner.shared.metrics.clone();
         let pins = Arc::clone(self.inner.channels.pins());
-        let peers = accept_peers(listener, TlsAcceptor::from(config), pins, metrics, shutdown.clone());
+        let deaths = Arc::clone(&self.inner.witness.deaths);
+        let peers = accept_peers(listener, TlsAcceptor::from(config), pins, deaths, metrics, shutdown.clone());
         let service = PeerService {
             raft: self.inner.raft.clone(),
             store: self.inner.store.clone(),
             pins: Arc::clone(self.inner.channels.pins()),
+            witness: Arc::clone(&self.inner.witness),
             snapshots: Arc::clone(&self.inner.snapshots),
             exec: Arc::clone(&self.inner.shared.seams.exec),
-            receiving: Semaphore::new(1),
+            receiving: Arc::new(Semaphore::new(1)),
+            clock: Arc::clone(&self.inner.shared.seams.clock),
+            heard: Arc::clone(&self.inner.heard),
         };
         let service = RaftServer::new(service)
             .max_decoding_message_size(FRAME_OCTETS_MAX)

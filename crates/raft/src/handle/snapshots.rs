@@ -3,15 +3,22 @@
 //! It refuses openraft's own policies, which count entries instead of octets and keep nothing behind the newest cut.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use certwright_core::log::Fold;
 use openraft::Raft;
 use openraft::async_runtime::WatchReceiver;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::consensus::{LogId, Types};
 use crate::fold::machine::Machine;
 use crate::fold::shared::Shared;
+
+/// Between two times that consensus is asked for a cut.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Until another attempt where there was no room for a snapshot.
+const ROOM_EVERY: Duration = Duration::from_secs(10);
 
 /// The task: a cut when one is due, then the log up to the cut before it is purged, so that an older snapshot plus the
 /// log is enough when the newest is damaged.
@@ -20,30 +27,50 @@ pub(crate) async fn cut_when_due<F: Fold>(
     shared: Arc<Shared<F>>,
     cancel: CancellationToken,
 ) {
-    let mut metrics = raft.data_metrics();
+    let metrics = raft.data_metrics();
+    let mut ended = shared.cuts.ended();
     let mut newest = snapshot_index(&metrics);
     loop {
         tokio::select! {
             biased;
             () = cancel.cancelled() => return,
-            () = shared.cut_due.notified() => {}
+            () = shared.cuts.due.notified() => {}
         }
-        if raft.trigger().snapshot().await.is_err() {
-            return;
+        // What was applied before the last cut was made has told it once more. A second cut right behind it would have the log
+        // purged up to the first: whoever is a moment behind would need a whole snapshot.
+        if !shared.cuts.is_due() {
+            continue;
         }
-        while snapshot_index(&metrics) <= newest {
+        let before = ended.borrow_and_update().count;
+        let end = loop {
+            // Consensus passes over it while it has not noticed yet that the cut before has ended.
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
-                changed = metrics.changed() => if changed.is_err() { return },
+                end = ended.wait_for(|end| end.count > before) => break end.map(|end| end.index),
+                () = sleep(ASK_EVERY) => {}
             }
-        }
-        if let Some(before) = newest
+        };
+        let Ok(index) = end else { return };
+        let Some(index) = index else {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                () = sleep(ROOM_EVERY) => {}
+            }
+            shared.cuts.want();
+            continue;
+        };
+        // One that is not newer takes the place of one that was damaged.
+        if let Some(before) = newest.filter(|before| *before < index)
             && raft.trigger().purge_log(before).await.is_err()
         {
             return;
         }
-        newest = snapshot_index(&metrics);
+        newest = snapshot_index(&metrics).max(Some(index));
         shared.metrics.snapshot_index.set(newest.map_or(0, |index| i64::try_from(index).unwrap_or(i64::MAX)));
     }
 }

@@ -5,17 +5,21 @@
 use std::time::Duration;
 
 use certwright_core::log::Fold;
+use openraft::Instant;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::timeout;
 
 use super::Log;
 use crate::error::ProposeError;
-use crate::limits::TRANSFER_TIMEOUT;
+use crate::limits::HAND_OVER_ATTEMPT;
+
+/// A voter that was silent for so long, while another one answered, is asked to lead only after that other one.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 impl<F: Fold> Log<F> {
     /// Hands leadership over and stops. Later calls answer `Stopped`.
     pub async fn shutdown(&self) {
-        self.hand_over().await;
+        self.hand_over(|_| true).await;
         self.inner.cancel.cancel();
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::error!(%error, "consensus did not end in order");
@@ -40,6 +44,12 @@ impl<F: Fold> Log<F> {
         self.inner.store.wal().first_index()
     }
 
+    /// Says that a cut is due, as every applied entry does from when one is until it is made.
+    #[cfg(test)]
+    pub(crate) fn tell_cut_due(&self) {
+        self.inner.shared.cuts.due.notify_one();
+    }
+
     /// Asks a peer for a vote that it would never give; tells how the connection fares.
     #[cfg(test)]
     pub(crate) async fn ask(&self, node_id: u64) -> Result<(), tonic::Status> {
@@ -47,7 +57,7 @@ impl<F: Fold> Log<F> {
         use crate::peer::channels::Lane;
         let Some(channel) = self.inner.channels.get(node_id, Lane::Vote) else { return Ok(()) };
         let vote = crate::consensus::record::VoteForm { term: 0, node_id: self.inner.node_id, committed: false };
-        let form = VoteRequestForm { vote: Some(vote), last: None, leadership_transfer: false };
+        let form = VoteRequestForm { vote: Some(vote), last: None, leadership_transfer: false, dead_leader: None };
         let mut client = crate::peer::client::raft_client(channel);
         client.pre_vote(crate::peer::client::envelope(&form)).await.map(drop)
     }
@@ -60,6 +70,13 @@ impl<F: Fold> Log<F> {
     ) -> certwright_proto::internal::v1::raft_client::RaftClient<tonic::transport::Channel> {
         let channel = self.inner.channels.get(node_id, crate::peer::channels::Lane::Vote).expect("pinned");
         certwright_proto::internal::v1::raft_client::RaftClient::new(channel)
+    }
+
+    /// Whether this node has proof that the leader it follows is dead.
+    #[cfg(test)]
+    pub(crate) fn knows_dead(&self) -> bool {
+        let vote = self.inner.raft.server_metrics().borrow_watched().vote;
+        self.inner.witness.deaths.is_buried(&vote)
     }
 
     /// What reads entries back.
@@ -84,28 +101,40 @@ impl<F: Fold> Log<F> {
         self.inner.raft.wait_for_recovery(Some(limit)).await.is_ok()
     }
 
-    /// The voter whose log is longest takes over.
-    async fn hand_over(&self) {
+    /// Hands leadership over, if it is this node's: to the voter whose log is longest of those that `suits` lets, to the
+    /// next one when that one does not take it. Ends when somebody else leads or nobody is left to ask; this node serves
+    /// on and points to whoever leads.
+    pub async fn hand_over(&self, suits: impl Fn(u64) -> bool) {
         let mut leadership = self.leadership();
         if !leadership.borrow_and_update().is_self {
             return;
         }
-        let Some(to) = self.successor() else { return };
-        tracing::info!(to, "handing leadership over");
-        if self.inner.raft.trigger().transfer_leader(to).await.is_err() {
-            return;
-        }
-        let taken = leadership.wait_for(|leadership| !leadership.is_self && leadership.leader.is_some());
-        if timeout(TRANSFER_TIMEOUT, taken).await.is_err() {
-            tracing::warn!(to, "nobody took over in time");
+        for to in self.successors().into_iter().filter(|id| suits(*id)) {
+            tracing::info!(to, "handing leadership over");
+            if self.inner.raft.trigger().transfer_leader(to).await.is_err() {
+                return;
+            }
+            let taken = leadership.wait_for(|leadership| !leadership.is_self && leadership.leader.is_some());
+            if timeout(HAND_OVER_ATTEMPT, taken).await.is_ok() {
+                return;
+            }
+            tracing::warn!(to, "it did not take over in time");
         }
     }
 
-    fn successor(&self) -> Option<u64> {
+    /// The other voters, those first who answered a heartbeat lately and have most of the log.
+    pub(super) fn successors(&self) -> Vec<u64> {
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
-        let me = self.inner.node_id;
-        let replication = metrics.replication?;
-        let voters = metrics.membership_config.voter_ids().filter(|id| *id != me).collect::<Vec<_>>();
-        voters.into_iter().max_by_key(|id| replication.get(id).cloned().flatten())
+        let Some(replication) = metrics.replication else { return Vec::new() };
+        let heard = metrics.heartbeat.unwrap_or_default();
+        let newest = heard.values().flatten().max().map(|at| **at);
+        let answers = |id: &u64| {
+            let at = heard.get(id).copied().flatten();
+            at.zip(newest).is_some_and(|(at, newest)| newest.saturating_duration_since(*at) < SILENCE_MAX)
+        };
+        let mut voters: Vec<u64> =
+            metrics.membership_config.voter_ids().filter(|id| *id != self.inner.node_id).collect();
+        voters.sort_by_key(|id| std::cmp::Reverse((answers(id), replication.get(id).cloned().flatten())));
+        voters
     }
 }

@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use super::deaths::{Deaths, Link};
 use super::pins::Pins;
 use super::tls::claim;
 use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX};
@@ -26,6 +27,7 @@ use crate::metrics::LogMetrics;
 pub(crate) struct PeerStream {
     stream: Cut<TlsStream<BoxStream>>,
     peer: PeerNode,
+    _link: Link,
 }
 
 impl Connected for PeerStream {
@@ -61,6 +63,7 @@ pub(crate) fn accept_peers(
     mut listener: Box<dyn Listener>,
     acceptor: TlsAcceptor,
     pins: Arc<Pins>,
+    deaths: Arc<Deaths>,
     metrics: LogMetrics,
     shutdown: CancellationToken,
 ) -> mpsc::Receiver<io::Result<PeerStream>> {
@@ -75,9 +78,9 @@ pub(crate) fn accept_peers(
                 accepted = gate.next(&mut *listener) => accepted,
             };
             let (acceptor, metrics, sender) = (acceptor.clone(), metrics.clone(), sender.clone());
-            let pins = Arc::clone(&pins);
+            let (pins, deaths) = (Arc::clone(&pins), Arc::clone(&deaths));
             tokio::spawn(async move {
-                let verified = handshake(&acceptor, pins, stream).await;
+                let verified = handshake(&acceptor, pins, &deaths, stream).await;
                 drop(place);
                 match verified {
                     Ok(peer) => drop(sender.send(Ok(peer)).await),
@@ -92,7 +95,12 @@ pub(crate) fn accept_peers(
     receiver
 }
 
-async fn handshake(acceptor: &TlsAcceptor, pins: Arc<Pins>, stream: BoxStream) -> io::Result<PeerStream> {
+async fn handshake(
+    acceptor: &TlsAcceptor,
+    pins: Arc<Pins>,
+    deaths: &Arc<Deaths>,
+    stream: BoxStream,
+) -> io::Result<PeerStream> {
     let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -100,5 +108,5 @@ async fn handshake(acceptor: &TlsAcceptor, pins: Arc<Pins>, stream: BoxStream) -
     // The verifier has compared key, cluster and pin; what remains is to read who it was.
     let peer = certificate.and_then(claim).ok_or_else(|| io::Error::other("a peer without an identity"))?;
     let stream = Cut::when(pins.unpinned(peer.node_id, peer.spki_hash), stream);
-    Ok(PeerStream { stream, peer: PeerNode(peer.node_id) })
+    Ok(PeerStream { stream, peer: PeerNode(peer.node_id), _link: deaths.link(peer.node_id) })
 }

@@ -5,20 +5,24 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use certwright_seams::Net;
-use certwright_seams::net::Cut;
+use certwright_seams::net::{BoxStream, Cut};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use super::pins::Pins;
 use super::tls::PeerTls;
-use crate::limits::{HANDSHAKE_TIMEOUT, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, WINDOW_OCTETS};
+use crate::limits::{
+    HANDSHAKE_TIMEOUT, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, PROBE_PAUSE, PROBE_TIMEOUT, PROBES_MAX, WINDOW_OCTETS,
+};
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -74,6 +78,27 @@ impl Channels {
         Some(channel)
     }
 
+    /// Whether nobody listens any more where that peer did: its machine says that the port is closed. Silence, or any other
+    /// answer, proves nothing.
+    pub(crate) async fn is_refused(&self, node_id: u64) -> bool {
+        let (Ok(peer), Ok(config)) = (self.pins.get(node_id), self.tls.client(node_id)) else { return false };
+        let connector = TlsConnector::from(config);
+        for _ in 0..PROBES_MAX {
+            match dial(&*self.net, &connector, &peer.address, PROBE_TIMEOUT).await.map_err(|error| error.kind()) {
+                Err(io::ErrorKind::ConnectionRefused) => return true,
+                // A process that is dying loses one socket after the other.
+                Err(
+                    io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof,
+                ) => sleep(PROBE_PAUSE).await,
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        false
+    }
+
     /// A channel that connects when it is used, and again after it broke.
     fn connect(&self, node_id: u64) -> Option<Channel> {
         let config = self
@@ -87,19 +112,8 @@ impl Channels {
             let (net, pins, connector) = (Arc::clone(&net), Arc::clone(&pins), connector.clone());
             async move {
                 let peer = pins.get(node_id).map_err(io::Error::other)?;
-                // Pinned peers are not looked up by name; TLS wants one all the same.
-                let name = ServerName::try_from("peer.certwright.internal").map_err(io::Error::other)?;
-                let handshake = async {
-                    let stream = net.connect(&peer.address).await?;
-                    connector.connect(name, stream).await
-                };
-                match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-                    Ok(connected) => {
-                        let unpinned = pins.unpinned(node_id, peer.spki_hash);
-                        connected.map(|stream| TokioIo::new(Cut::when(unpinned, stream)))
-                    }
-                    Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
-                }
+                let stream = dial(&*net, &connector, &peer.address, HANDSHAKE_TIMEOUT).await?;
+                Ok::<_, io::Error>(TokioIo::new(Cut::when(pins.unpinned(node_id, peer.spki_hash), stream)))
             }
         });
         let endpoint = Endpoint::from_static("http://peer.certwright.internal")
@@ -110,4 +124,20 @@ impl Channels {
             .keep_alive_while_idle(true);
         Some(endpoint.connect_with_connector_lazy(connect))
     }
+}
+
+/// TCP, then TLS, within the limit.
+async fn dial(
+    net: &dyn Net,
+    connector: &TlsConnector,
+    address: &str,
+    limit: Duration,
+) -> io::Result<TlsStream<BoxStream>> {
+    // Pinned peers are not looked up by name; TLS wants one all the same.
+    let name = ServerName::try_from("peer.certwright.internal").map_err(io::Error::other)?;
+    let handshake = async {
+        let stream = net.connect(address).await?;
+        connector.connect(name, stream).await
+    };
+    timeout(limit, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -28,12 +28,15 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::channels::{Channels, Lane};
+use super::deaths::Deaths;
 use super::transfer;
+use crate::consensus::record::VoteForm;
 use crate::consensus::wire::{
     AppendForm, AppendedForm, TransferForm, TransferredForm, VoteRequestForm, VoteResponseForm, streamed_result,
     transferred_result,
 };
 use crate::consensus::{Peer, Types, Vote};
+use crate::fold::cuts::Cuts;
 use crate::limits::{APPEND_TIMEOUT, FRAME_OCTETS_MAX};
 use crate::snapshot::{SnapshotFile, Snapshots};
 
@@ -60,7 +63,9 @@ pub(crate) fn open<M: Message + Default>(envelope: Envelope) -> io::Result<M> {
 pub(crate) struct PeerFactory {
     pub(crate) me: u64,
     pub(crate) channels: Arc<Channels>,
+    pub(crate) deaths: Arc<Deaths>,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) cuts: Arc<Cuts>,
     pub(crate) exec: Arc<dyn Exec>,
 }
 
@@ -71,7 +76,9 @@ impl PeerFactory {
             target,
             lane,
             channels: Arc::clone(&self.channels),
+            deaths: Arc::clone(&self.deaths),
             snapshots: Arc::clone(&self.snapshots),
+            cuts: Arc::clone(&self.cuts),
             exec: Arc::clone(&self.exec),
         }
     }
@@ -99,7 +106,9 @@ pub(crate) struct PeerClient {
     target: u64,
     lane: Lane,
     channels: Arc<Channels>,
+    deaths: Arc<Deaths>,
     snapshots: Arc<Snapshots>,
+    cuts: Arc<Cuts>,
     exec: Arc<dyn Exec>,
 }
 
@@ -158,7 +167,8 @@ impl PeerClient {
     /// is the heartbeat's business.
     fn append_deadline(&self, option: &RPCOption) -> Duration {
         match self.lane {
-            Lane::Heartbeat => option.soft_ttl(),
+            // What comes later is not counted by openraft, whatever we do: there is nothing to gain by less.
+            Lane::Heartbeat => option.hard_ttl(),
             _ => option.soft_ttl().max(APPEND_TIMEOUT),
         }
     }
@@ -262,14 +272,15 @@ impl RaftNetworkV2<Types> for PeerClient {
     }
 
     async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, Rpc> {
+        let mut form = VoteRequestForm::from(&rpc);
+        if form.leadership_transfer {
+            let dead = self.deaths.predecessor(rpc.vote.leader_id().term);
+            form.dead_leader = dead.as_ref().map(VoteForm::from);
+        }
         let answer: VoteResponseForm = self
-            .call(
-                RPCTypes::Vote,
-                option.soft_ttl(),
-                Lane::Vote,
-                &VoteRequestForm::from(&rpc),
-                |mut client, envelope| async move { client.vote(envelope).await },
-            )
+            .call(RPCTypes::Vote, option.hard_ttl(), Lane::Vote, &form, |mut client, envelope| async move {
+                client.vote(envelope).await
+            })
             .await?;
         answer.try_into().map_err(|error| malformed(&error))
     }
@@ -278,7 +289,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         let answer: VoteResponseForm = self
             .call(
                 RPCTypes::Vote,
-                option.soft_ttl(),
+                option.hard_ttl(),
                 Lane::Vote,
                 &VoteRequestForm::from(&rpc),
                 |mut client, envelope| async move { client.pre_vote(envelope).await },
@@ -296,7 +307,7 @@ impl RaftNetworkV2<Types> for PeerClient {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let client = self.connected(Lane::Snapshot)?;
         let deadline = option.soft_ttl();
-        let sending = transfer::send(client, &self.snapshots, &self.exec, vote, snapshot, deadline);
+        let sending = transfer::send(client, &self.snapshots, &self.cuts, &self.exec, vote, snapshot, deadline);
         let sent = tokio::select! {
             biased;
             closed = cancel => return Err(closed.into()),
@@ -318,7 +329,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         let answer: TransferredForm = self
             .call(
                 RPCTypes::TransferLeader,
-                option.soft_ttl(),
+                option.hard_ttl(),
                 Lane::Vote,
                 &TransferForm::from(&rpc),
                 |mut client, envelope| async move { client.transfer_leader(envelope).await },

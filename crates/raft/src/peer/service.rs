@@ -8,10 +8,14 @@ use std::sync::Arc;
 
 use certwright_core::log::Fold;
 use certwright_proto::internal::v1::raft_server::Raft as RaftRpc;
-use certwright_proto::internal::v1::{BackfillFrame, BackfillRequest, Envelope, SnapshotChunk};
-use certwright_seams::Exec;
+use certwright_proto::internal::v1::{
+    BackfillFrame, BackfillRequest, ClockRequest, ClockResponse, Envelope, IntroduceRequest, IntroduceResponse,
+    PinnedMember, SnapshotChunk,
+};
+use certwright_seams::{Clock, Exec};
 use futures_util::stream::{Stream, StreamExt};
-use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use openraft::{Raft, Snapshot};
 use prost::Message;
 use tokio::sync::Semaphore;
@@ -22,10 +26,13 @@ use super::pins::Pins;
 use super::transfer;
 use crate::consensus::store::LogStore;
 use crate::consensus::wire::{
-    AppendForm, AppendedForm, TransferForm, VoteRequestForm, VoteResponseForm, streamed_form, transferred_form,
+    AppendForm, AppendedForm, DeathForm, TransferForm, VoteRequestForm, VoteResponseForm, need, streamed_form,
+    transferred_form,
 };
 use crate::consensus::{Types, Vote};
 use crate::fold::machine::Machine;
+use crate::handle::silence::Heard;
+use crate::handle::witness::Witness;
 use crate::limits::{APPEND_BATCH_OCTETS_MAX, INSTALL_SNAPSHOT_TIMEOUT};
 use crate::member::PeerNode;
 use crate::snapshot::Snapshots;
@@ -35,10 +42,13 @@ pub(crate) struct PeerService<F: Fold> {
     pub(crate) raft: Raft<Types, Machine<F>>,
     pub(crate) store: LogStore,
     pub(crate) pins: Arc<Pins>,
+    pub(crate) witness: Arc<Witness<F>>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) exec: Arc<dyn Exec>,
     /// One snapshot at a time.
-    pub(crate) receiving: Semaphore,
+    pub(crate) receiving: Arc<Semaphore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) heard: Arc<Heard>,
 }
 
 /// Refuses connections of nodes that were removed since; for every service on the internal port.
@@ -68,6 +78,14 @@ fn same(peer: u64, vote: &Vote) -> Result<(), Status> {
     Err(Status::permission_denied(format!("node {peer} speaks for node {speaker}")))
 }
 
+/// Entries that would not fit are refused before consensus sees them: once it does, failing to store them ends this node.
+fn room(store: &LogStore, rpc: &AppendEntriesRequest<Types>) -> Result<(), Status> {
+    if rpc.entries.is_empty() {
+        return Ok(());
+    }
+    store.wal().check_space().map_err(|error| Status::resource_exhausted(error.to_string()))
+}
+
 fn malformed(error: io::Error) -> Status {
     Status::invalid_argument(error.to_string())
 }
@@ -84,6 +102,13 @@ where
     open::<M>(envelope).and_then(T::try_from).map_err(malformed)
 }
 
+impl<F: Fold> PeerService<F> {
+    /// Whether that node votes, as far as this one knows.
+    fn votes(&self, peer: u64) -> bool {
+        self.raft.metrics().borrow_watched().membership_config.voter_ids().any(|id| id == peer)
+    }
+}
+
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -93,16 +118,23 @@ impl<F: Fold> RaftRpc for PeerService<F> {
 
     async fn vote(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
         let peer = peer(&request)?;
-        let rpc: VoteRequest<Types> = parse::<VoteRequestForm, _>(request.into_inner())?;
+        let form: VoteRequestForm = open(request.into_inner()).map_err(malformed)?;
+        let dead_leader = form.dead_leader.map(Vote::from);
+        let mut rpc: VoteRequest<Types> = form.try_into().map_err(malformed)?;
         same(peer, &rpc.vote)?;
+        // Whoever has no proof of its own goes by the lease: a leader that lives is not to be disturbed, least of all by
+        // one that does not vote.
+        rpc.leadership_transfer &=
+            self.votes(peer) && dead_leader.is_none_or(|dead| self.witness.deaths.voids_lease(&dead));
         let answer = self.raft.vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(envelope(&VoteResponseForm::from(&answer))))
     }
 
     async fn pre_vote(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
         let peer = peer(&request)?;
-        let rpc: VoteRequest<Types> = parse::<VoteRequestForm, _>(request.into_inner())?;
+        let mut rpc: VoteRequest<Types> = parse::<VoteRequestForm, _>(request.into_inner())?;
         same(peer, &rpc.vote)?;
+        rpc.leadership_transfer &= self.votes(peer);
         let answer = self.raft.pre_vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(envelope(&VoteResponseForm::from(&answer))))
     }
@@ -111,8 +143,26 @@ impl<F: Fold> RaftRpc for PeerService<F> {
         let peer = peer(&request)?;
         let rpc: AppendEntriesRequest<Types> = parse::<AppendForm, _>(request.into_inner())?;
         same(peer, &rpc.vote)?;
+        room(&self.store, &rpc)?;
         let answer = self.raft.append_entries(rpc).await.map_err(stopped)?;
+        // One that was deposed and does not know is no leader.
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.heard.note(self.clock.monotonic());
+        }
         Ok(Response::new(envelope(&AppendedForm::from(answer))))
+    }
+
+    async fn clock(&self, _: Request<ClockRequest>) -> Result<Response<ClockResponse>, Status> {
+        Ok(Response::new(ClockResponse { wall_millis: self.clock.wall_millis() }))
+    }
+
+    async fn introduce(&self, _: Request<IntroduceRequest>) -> Result<Response<IntroduceResponse>, Status> {
+        let members = self.pins.record().into_iter().map(|member| PinnedMember {
+            node_id: member.node_id,
+            address: member.address,
+            spki_hash: member.spki_hash.to_vec().into(),
+        });
+        Ok(Response::new(IntroduceResponse { members: members.collect() }))
     }
 
     async fn stream_append(
@@ -120,24 +170,38 @@ impl<F: Fold> RaftRpc for PeerService<F> {
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::StreamAppendStream>, Status> {
         let peer = peer(&request)?;
-        let pins = Arc::clone(&self.pins);
-        // A message that does not parse ends the stream; its sender sees fewer answers than requests.
+        let (pins, clock, heard) = (Arc::clone(&self.pins), Arc::clone(&self.clock), Arc::clone(&self.heard));
+        let store = self.store.clone();
+        // A message that does not parse or fit ends the stream; its sender sees fewer answers than requests.
         let requests = request.into_inner().scan((), move |(), message| {
             let rpc = message.and_then(parse::<AppendForm, AppendEntriesRequest<Types>>).ok();
-            std::future::ready(rpc.filter(|rpc| same(peer, &rpc.vote).is_ok() && !pins.is_removed(peer)))
+            let is_taken = |rpc: &AppendEntriesRequest<Types>| {
+                same(peer, &rpc.vote).is_ok() && !pins.is_removed(peer) && room(&store, rpc).is_ok()
+            };
+            std::future::ready(rpc.filter(is_taken))
         });
-        let answers = self.raft.stream_append(requests).map(|answer| match answer {
-            Ok(result) => Ok(envelope(&streamed_form(result))),
+        let answers = self.raft.stream_append(requests).map(move |answer| match answer {
+            Ok(result) => {
+                if result.is_ok() {
+                    heard.note(clock.monotonic());
+                }
+                Ok(envelope(&streamed_form(result)))
+            }
             Err(fatal) => Err(stopped(fatal)),
         });
         Ok(Response::new(Box::pin(answers)))
     }
 
+    async fn offer_snapshot(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let peer = peer(&request)?;
+        let accept = |vote: &Vote| same(peer, vote);
+        transfer::kept(request.into_inner(), &self.snapshots, &self.exec, accept).await.map(Response::new)
+    }
+
     async fn install_snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Envelope>, Status> {
         let peer = peer(&request)?;
-        let _permit = self
-            .receiving
-            .try_acquire()
+        let permit = Arc::clone(&self.receiving)
+            .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("another snapshot is being received"))?;
         let received =
             transfer::receive(request.into_inner(), &self.snapshots, &self.exec, INSTALL_SNAPSHOT_TIMEOUT, |vote| {
@@ -146,8 +210,15 @@ impl<F: Fold> RaftRpc for PeerService<F> {
             .await?;
         let path = received.file.path.clone();
         let snapshot = Snapshot { meta: received.meta, snapshot: received.file };
-        let installed = self.raft.install_full_snapshot(received.vote, snapshot).await;
-        transfer::discard(&self.snapshots, &self.exec, path).await;
+        let (raft, snapshots, exec) = (self.raft.clone(), Arc::clone(&self.snapshots), Arc::clone(&self.exec));
+        // It goes on when the sender is gone, and until its end there is no other one.
+        let installing = tokio::spawn(async move {
+            let installed = raft.install_full_snapshot(received.vote, snapshot).await;
+            transfer::discard(&snapshots, &exec, path).await;
+            drop(permit);
+            installed
+        });
+        let installed = installing.await.map_err(|_| Status::unavailable("this server stops"))?;
         Ok(Response::new(transfer::end(&installed.map_err(stopped)?.vote)))
     }
 
@@ -157,6 +228,13 @@ impl<F: Fold> RaftRpc for PeerService<F> {
         same(peer, rpc.from_leader())?;
         let answer = self.raft.handle_transfer_leader(rpc).await.map_err(stopped)?;
         Ok(Response::new(envelope(&transferred_form(answer))))
+    }
+
+    async fn testify(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        peer(&request)?;
+        let form: DeathForm = open(request.into_inner()).map_err(malformed)?;
+        let leader = need(form.leader).map_err(malformed)?;
+        Ok(Response::new(envelope(&self.witness.testify(leader.into()).await)))
     }
 
     async fn backfill(&self, request: Request<BackfillRequest>) -> Result<Response<Self::BackfillStream>, Status> {

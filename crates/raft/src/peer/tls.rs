@@ -145,6 +145,9 @@ impl Believe for PinVerifier {
         }
         self.pins.check(claim.node_id, &claim.spki_hash).map_err(|stranger| {
             tracing::warn!(%stranger, "a peer was refused");
+            if matches!(stranger, Stranger::Unknown(_)) {
+                self.pins.meet();
+            }
             Error::InvalidCertificate(match stranger {
                 Stranger::Removed(_) => CertificateError::Revoked,
                 Stranger::Unknown(_) => CertificateError::UnknownIssuer,

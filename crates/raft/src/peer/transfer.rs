@@ -1,4 +1,5 @@
-//! Snapshots between peers: a file in chunks one way, the receiver's vote the other way.
+//! Snapshots between peers: a file in chunks one way, the receiver's vote the other way. A transfer that broke off goes on
+//! after what has arrived and verified.
 //!
 //! It refuses to hand anything to consensus that has not verified as a whole on this disk.
 
@@ -18,11 +19,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::client::{ENVELOPE_VERSION, open};
-use crate::consensus::wire::{SnapshotEndForm, SnapshotStartForm, need};
+use crate::consensus::wire::{SnapshotEndForm, SnapshotKeptForm, SnapshotStartForm, need};
 use crate::consensus::{SnapshotMeta, Types, Vote};
+use crate::fold::cuts::Cuts;
 use crate::limits::{SNAPSHOT_CHUNK_OCTETS_MAX, SNAPSHOT_OCTETS_MAX};
 use crate::snapshot::{SnapshotFile, Snapshots};
 
@@ -47,21 +49,27 @@ fn chunk(header: Bytes, data: Bytes) -> SnapshotChunk {
 pub(crate) async fn send(
     mut client: RaftClient<Channel>,
     snapshots: &Arc<Snapshots>,
+    cuts: &Cuts,
     exec: &Arc<dyn Exec>,
     vote: Vote,
     snapshot: openraft::alias::SnapshotOf<Types, SnapshotFile>,
     deadline: Duration,
 ) -> Result<Vote, SendError> {
     let (store, file) = (Arc::clone(snapshots), snapshot.snapshot.clone());
-    let handle = compute(&**exec, POOL, move || store.open_file(&file)).await.map_err(SendError::Io)?;
-    let start = SnapshotStartForm {
+    let (handle, digest) = compute(&**exec, POOL, move || store.open_file(&file)).await.map_err(SendError::Io)?;
+    let mut start = SnapshotStartForm {
         vote: Some((&vote).into()),
         meta: Some((&snapshot.meta).into()),
         octets: snapshot.snapshot.octets,
+        digest: Bytes::copy_from_slice(&digest),
+        from: 0,
     };
+    start.from = ask(&mut client, &start, deadline).await?.min(start.octets);
+    if start.from > 0 {
+        tracing::info!(from = start.from, octets = start.octets, "the transfer of a snapshot goes on");
+    }
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
-    let header = chunk(start.encode_to_vec().into(), Bytes::new());
-    let feeding = feed(sender, header, handle, snapshot.snapshot.octets, Arc::clone(exec), deadline);
+    let feeding = feed(sender, &start, handle, Arc::clone(exec), deadline);
     let (fed, answer) = tokio::join!(feeding, client.install_snapshot(ReceiverStream::new(receiver)));
     match (fed, answer) {
         (_, Ok(answer)) => {
@@ -69,19 +77,41 @@ pub(crate) async fn send(
             need(end.vote).map(Vote::from).map_err(SendError::Io)
         }
         (Err(error), Err(_)) => Err(error),
-        (Ok(()), Err(status)) => Err(SendError::Status(status)),
+        (Ok(()), Err(status)) => {
+            if status.code() == Code::DataLoss {
+                let (store, file) = (Arc::clone(snapshots), snapshot.snapshot.clone());
+                if compute(&**exec, POOL, move || store.doubt(&file)).await.map_err(SendError::Io)? {
+                    cuts.want();
+                }
+            }
+            Err(SendError::Status(status))
+        }
+    }
+}
+
+/// How much of the snapshot the receiver has kept; one of an older release keeps nothing.
+async fn ask(
+    client: &mut RaftClient<Channel>,
+    start: &SnapshotStartForm,
+    deadline: Duration,
+) -> Result<u64, SendError> {
+    match timeout(deadline, client.offer_snapshot(super::client::envelope(start))).await {
+        Ok(Ok(answer)) => open::<SnapshotKeptForm>(answer.into_inner()).map(|kept| kept.octets).map_err(SendError::Io),
+        Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(0),
+        Ok(Err(status)) => Err(SendError::Status(status)),
+        Err(_) => Err(SendError::TimedOut),
     }
 }
 
 /// Reads the file and offers its chunks. Ends early without an error when nobody takes them any more.
 async fn feed(
     sender: mpsc::Sender<SnapshotChunk>,
-    header: SnapshotChunk,
+    start: &SnapshotStartForm,
     file: Box<dyn File>,
-    octets: u64,
     exec: Arc<dyn Exec>,
     deadline: Duration,
 ) -> Result<(), SendError> {
+    let header = chunk(start.encode_to_vec().into(), Bytes::new());
     let offer = async |chunk| match timeout(deadline, sender.send(chunk)).await {
         Ok(sent) => Ok(sent.is_ok()),
         Err(_) => Err(SendError::TimedOut),
@@ -90,9 +120,9 @@ async fn feed(
         return Ok(());
     }
     let file: Arc<dyn File> = file.into();
-    let mut offset = 0;
-    while offset < octets {
-        let length = (octets - offset).min(SNAPSHOT_CHUNK_OCTETS_MAX as u64) as usize;
+    let mut offset = start.from;
+    while offset < start.octets {
+        let length = (start.octets - offset).min(SNAPSHOT_CHUNK_OCTETS_MAX as u64) as usize;
         let reading = Arc::clone(&file);
         let data = compute(&*exec, POOL, move || {
             let mut buffer = vec![0; length];
@@ -116,7 +146,33 @@ pub(crate) struct Received {
     pub(crate) file: SnapshotFile,
 }
 
-/// Receives a snapshot into a temporary file and verifies it. `accept` sees the sender's vote before anything is kept.
+/// How much of a snapshot that a peer offers is here. `accept` sees its vote first.
+pub(crate) async fn kept(
+    offer: Envelope,
+    snapshots: &Arc<Snapshots>,
+    exec: &Arc<dyn Exec>,
+    accept: impl FnOnce(&Vote) -> Result<(), Status>,
+) -> Result<Envelope, Status> {
+    let offer: SnapshotStartForm = open(offer).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    accept(&checked(&offer)?)?;
+    let Ok(digest) = offer.digest.as_ref().try_into() else {
+        return Err(Status::invalid_argument("an offer without a digest"));
+    };
+    let store = Arc::clone(snapshots);
+    let octets = compute(&**exec, POOL, move || store.kept(&digest)).await.map_err(disk)?;
+    Ok(super::client::envelope(&SnapshotKeptForm { octets }))
+}
+
+/// The vote of whoever sends, when the rest is within bounds.
+fn checked(start: &SnapshotStartForm) -> Result<Vote, Status> {
+    if start.octets > SNAPSHOT_OCTETS_MAX {
+        return Err(Status::out_of_range(format!("a snapshot of {} octets", start.octets)));
+    }
+    start.vote.map(Vote::from).ok_or_else(|| Status::invalid_argument("a snapshot without a vote"))
+}
+
+/// Receives a snapshot and verifies it. `accept` sees the sender's vote before anything is kept. When the sender breaks
+/// off, what has arrived stays for the next attempt, if it said what the file is.
 pub(crate) async fn receive(
     mut chunks: Streaming<SnapshotChunk>,
     snapshots: &Arc<Snapshots>,
@@ -126,20 +182,26 @@ pub(crate) async fn receive(
 ) -> Result<Received, Status> {
     let first = next(&mut chunks, idle).await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
     let start = SnapshotStartForm::decode(first.header).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let vote = start.vote.map(Vote::from).ok_or_else(|| Status::invalid_argument("a snapshot without a vote"))?;
+    let vote = checked(&start)?;
     accept(&vote)?;
-    if start.octets > SNAPSHOT_OCTETS_MAX {
-        return Err(Status::out_of_range(format!("a snapshot of {} octets", start.octets)));
-    }
-    let store = Arc::clone(snapshots);
-    let (path, file) = compute(&**exec, POOL, move || store.create_temporary()).await.map_err(disk)?;
-    let kept = keep(chunks, file.into(), start.octets, exec, idle).await;
-    let verified = match kept {
+    let (store, from, digest) = (Arc::clone(snapshots), start.from, start.digest.as_ref().try_into().ok());
+    let opening = move || match digest {
+        Some(digest) => store.go_on(&digest, from),
+        None => store.create_temporary(),
+    };
+    let (path, file) = compute(&**exec, POOL, opening).await.map_err(disk)?;
+    let arrived = keep(chunks, file.into(), &start, exec, idle).await;
+    let verified = match arrived {
         Ok(()) => verify(snapshots, exec, path.clone(), start.octets).await,
-        Err(status) => Err(status),
+        Err(Broken::Sender(status)) if digest.is_some() => return Err(status),
+        Err(Broken::Sender(status) | Broken::Here(status)) => Err(status),
     };
     match verified {
-        Ok((meta, file)) => Ok(Received { vote, meta, file }),
+        Ok((meta, file)) => {
+            let store = Arc::clone(snapshots);
+            let file = compute(&**exec, POOL, move || store.arrived(file)).await.map_err(disk)?;
+            Ok(Received { vote, meta, file })
+        }
         Err(status) => {
             discard(snapshots, exec, path).await;
             Err(status)
@@ -167,26 +229,35 @@ async fn next(chunks: &mut Streaming<SnapshotChunk>, idle: Duration) -> Result<O
     }
 }
 
+/// Why a snapshot did not arrive.
+enum Broken {
+    /// The sender stopped in the middle.
+    Sender(Status),
+    /// What it sent cannot be kept.
+    Here(Status),
+}
+
 async fn keep(
     mut chunks: Streaming<SnapshotChunk>,
     file: Arc<dyn File>,
-    octets: u64,
+    start: &SnapshotStartForm,
     exec: &Arc<dyn Exec>,
     idle: Duration,
-) -> Result<(), Status> {
-    let mut offset = 0;
-    while let Some(chunk) = next(&mut chunks, idle).await? {
+) -> Result<(), Broken> {
+    let mut offset = start.from;
+    while let Some(chunk) = next(&mut chunks, idle).await.map_err(Broken::Sender)? {
         let (writing, at) = (Arc::clone(&file), offset);
         offset += chunk.data.len() as u64;
-        if offset > octets {
-            return Err(Status::invalid_argument("the snapshot is longer than announced"));
+        if offset > start.octets {
+            return Err(Broken::Here(Status::invalid_argument("the snapshot is longer than announced")));
         }
-        compute(&**exec, POOL, move || writing.write_at(at, &chunk.data)).await.map_err(disk)?;
+        let written = compute(&**exec, POOL, move || writing.write_at(at, &chunk.data)).await;
+        written.map_err(disk).map_err(Broken::Here)?;
     }
-    if offset != octets {
-        return Err(Status::invalid_argument("the snapshot is shorter than announced"));
+    if offset != start.octets {
+        return Err(Broken::Sender(Status::invalid_argument("the snapshot is shorter than announced")));
     }
-    compute(&**exec, POOL, move || file.sync_data()).await.map_err(disk)
+    compute(&**exec, POOL, move || file.sync_data()).await.map_err(disk).map_err(Broken::Here)
 }
 
 async fn verify(
@@ -197,9 +268,12 @@ async fn verify(
 ) -> Result<(SnapshotMeta, SnapshotFile), Status> {
     let store = Arc::clone(snapshots);
     let file = SnapshotFile { path, octets };
-    compute(&**exec, POOL, move || store.verify(&file).map(|meta| (meta, file)))
-        .await
-        .map_err(|error| Status::data_loss(error.to_string()))
+    compute(&**exec, POOL, move || store.verify(&file).map(|meta| (meta, file))).await.map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Status::data_loss(error.to_string()),
+            _ => disk(error),
+        }
+    })
 }
 
 /// Wraps the receiver's vote.

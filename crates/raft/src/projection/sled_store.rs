@@ -54,8 +54,12 @@ fn open_db(path: &Path) -> Result<sled::Db, ProjectionError> {
 #[allow(clippy::disallowed_methods, reason = "sled bypasses the disk seam; the simulation uses MemoryStore")]
 fn remove(path: &Path) -> Result<(), ProjectionError> {
     match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ProjectionError(error.to_string())),
-        _ => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        // No directory, or one that cannot be read: out of the way with it.
+        Err(_) => {
+            std::fs::rename(path, path.with_extension("damaged")).map_err(|error| ProjectionError(error.to_string()))
+        }
+        Ok(()) => Ok(()),
     }
 }
 

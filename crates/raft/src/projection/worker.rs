@@ -3,10 +3,12 @@
 //! It refuses to stop for a broken store: it wipes it and starts again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use certwright_core::log::Fold;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -17,22 +19,61 @@ use crate::limits::PROJECTION_BATCH_ENTRIES_MAX;
 use crate::metrics::LogMetrics;
 use crate::view::AppliedEntry;
 
+/// Key of the mark that entries were passed over because they were not here; no projector's keys begin so.
+const SKIPPED: &[u8] = b"\0skipped";
 /// Before a broken store or log is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A store that the worker writes and everybody reads.
 #[derive(Clone)]
-pub(crate) struct Projection(Arc<Mutex<Box<dyn ProjectionStore>>>);
+pub(crate) struct Projection(Arc<Shared>);
+
+struct Shared {
+    store: Mutex<Box<dyn ProjectionStore>>,
+    /// Somebody could not read it.
+    doubt: Notify,
+    /// Index up to which every entry is projected; 0 while some were not here.
+    complete: watch::Sender<u64>,
+    /// How often reads found nothing because of a fault, or the store was emptied.
+    wipes: AtomicU64,
+}
 
 impl Projection {
     pub(crate) fn new(store: Box<dyn ProjectionStore>) -> Self {
-        Self(Arc::new(Mutex::new(store)))
+        let complete = watch::Sender::new(0);
+        Self(Arc::new(Shared { store: Mutex::new(store), doubt: Notify::new(), complete, wipes: AtomicU64::new(0) }))
     }
 
     /// Stores answer panics with errors, so a poisoned lock guards a whole store.
     pub(crate) fn store(&self) -> MutexGuard<'_, Box<dyn ProjectionStore>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Index up to which every entry since the log's first is projected; 0 while some of them are not here.
+    pub(crate) fn complete(&self) -> watch::Receiver<u64> {
+        self.0.complete.subscribe()
+    }
+
+    /// Grows when what was read before may have been read of an emptied or broken store.
+    pub(crate) fn wipes(&self) -> u64 {
+        self.0.wipes.load(Ordering::SeqCst)
+    }
+
+    /// A read that failed finds nothing, and has the store built again.
+    pub(crate) fn doubt<T: Default>(&self, error: &ProjectionError) -> T {
+        tracing::error!(%error, "the projection cannot be read");
+        self.0.wipes.fetch_add(1, Ordering::SeqCst);
+        self.0.doubt.notify_one();
+        T::default()
+    }
+}
+
+/// How far the projection is.
+#[derive(Clone, Copy, Default)]
+struct Reached {
+    index: u64,
+    /// Entries before that were not here.
+    skipped: bool,
 }
 
 /// The worker.
@@ -53,6 +94,8 @@ impl<F: Fold> Worker<F> {
         let mut filled = *gaps.borrow_and_update();
         let mut reached = self.start();
         loop {
+            let complete = if reached.skipped { 0 } else { reached.index };
+            self.projection.0.complete.send_if_modified(|before| std::mem::replace(before, complete) != complete);
             applied.borrow_and_update();
             let now = *gaps.borrow_and_update();
             if std::mem::replace(&mut filled, now) != now {
@@ -82,20 +125,28 @@ impl<F: Fold> Worker<F> {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
+                () = self.projection.0.doubt.notified() => reached = self.wipe(),
                 changed = applied.changed() => if changed.is_err() { return },
                 changed = gaps.changed() => if changed.is_err() { return },
             }
         }
     }
 
-    fn start(&self) -> u64 {
-        let reached = self.projection.store().applied_index();
+    fn start(&self) -> Reached {
+        let reached = {
+            let store = self.projection.store();
+            store.applied_index().and_then(|index| Ok(Reached { index, skipped: store.get(SKIPPED)?.is_some() }))
+        };
         match reached {
-            Ok(reached) if reached <= self.log_end => reached,
-            Ok(reached) => {
-                tracing::warn!(reached, log_end = self.log_end, "the projection is ahead of the log: wiping it");
+            Ok(Reached { index, .. }) if index > self.log_end => {
+                tracing::warn!(index, log_end = self.log_end, "the projection is ahead of the log: wiping it");
                 self.wipe()
             }
+            Ok(Reached { skipped: true, .. }) if !self.entries.has_gap() => {
+                tracing::info!("entries that were missing have come: projecting from the start");
+                self.wipe()
+            }
+            Ok(reached) => reached,
             Err(error) => {
                 tracing::warn!(%error, "the projection does not say how far it is: wiping it");
                 self.wipe()
@@ -103,22 +154,28 @@ impl<F: Fold> Worker<F> {
         }
     }
 
-    fn wipe(&self) -> u64 {
+    fn wipe(&self) -> Reached {
+        self.projection.0.wipes.fetch_add(1, Ordering::SeqCst);
+        self.projection.0.complete.send_replace(0);
         self.metrics.projection_wipes.inc();
         let wiped = self.projection.store().wipe();
         if let Err(error) = wiped {
             tracing::error!(%error, "the projection cannot be wiped");
         }
-        0
+        Reached::default()
     }
 
     /// Projects one batch; says whether there was one.
-    fn step(&self, reached: &mut u64) -> Result<bool, ProjectionError> {
-        let entries = match self.entries.range(*reached + 1, PROJECTION_BATCH_ENTRIES_MAX) {
+    fn step(&self, reached: &mut Reached) -> Result<bool, ProjectionError> {
+        let entries = match self.entries.range(reached.index + 1, PROJECTION_BATCH_ENTRIES_MAX) {
             Ok(entries) => entries,
             Err(ReadError::TooOld { first }) => {
-                tracing::warn!(from = *reached + 1, to = first, "entries that are not kept here are not projected");
-                *reached = first.saturating_sub(1).max(*reached + 1);
+                tracing::warn!(
+                    from = reached.index + 1,
+                    to = first,
+                    "entries that are not kept here are not projected"
+                );
+                *reached = Reached { index: first.saturating_sub(1).max(reached.index + 1), skipped: true };
                 return Ok(true);
             }
             Err(error) => return Err(ProjectionError(error.to_string())),
@@ -126,15 +183,18 @@ impl<F: Fold> Worker<F> {
         let Some(last) = entries.last() else { return Ok(false) };
         let index = last.index;
         // Projected before the store is locked: a projector may look up what is there.
-        let batch = self.project(&entries);
+        let batch = self.project(&entries, reached.skipped);
         self.projection.store().apply(batch, index)?;
-        *reached = index;
+        reached.index = index;
         self.metrics.projection_index.set(i64::try_from(index).unwrap_or(i64::MAX));
         Ok(true)
     }
 
-    fn project(&self, entries: &[Arc<AppliedEntry<F::Event>>]) -> Batch {
+    fn project(&self, entries: &[Arc<AppliedEntry<F::Event>>], skipped: bool) -> Batch {
         let mut rows = BTreeMap::new();
+        if skipped {
+            rows.insert(SKIPPED.to_vec(), Vec::new());
+        }
         for (position, transaction) in entries.iter().flat_map(|entry| entry.effective()) {
             self.projector.project(position, transaction, &mut |key, value| {
                 rows.insert(key, value);

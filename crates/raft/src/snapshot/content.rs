@@ -67,17 +67,18 @@ impl From<PositionForm> for Position {
     }
 }
 
-fn undecodable(error: CodecError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
+/// Octets that are as they were written, but not for this build: no damage, and no reason to use anything else instead.
+fn foreign(error: CodecError) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, error)
 }
 
 fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("snapshot: {what}"))
 }
 
-fn header<C>(owner: Owner, cut: &ReplicaCut<C>) -> Bytes {
+fn header<C>(owner: Owner, cut: &ReplicaCut<C>) -> HeaderForm {
     let meta = SnapshotMeta { last_log_id: cut.applied, last_membership: cut.membership.clone() };
-    encode(&HeaderForm {
+    HeaderForm {
         cluster_id: Bytes::copy_from_slice(&owner.cluster_id),
         epoch: owner.epoch,
         meta: Some((&meta).into()),
@@ -86,7 +87,7 @@ fn header<C>(owner: Owner, cut: &ReplicaCut<C>) -> Bytes {
         position: Some(cut.position.into()),
         removed: cut.removed.iter().copied().collect(),
         refused: cut.refused.iter().map(|&position| position.into()).collect(),
-    })
+    }
 }
 
 /// Writes a cut; the file is durable when this returns its size.
@@ -97,7 +98,11 @@ pub(crate) fn write<F: Fold>(
     cut: &ReplicaCut<F::Cut>,
 ) -> io::Result<u64> {
     let mut writer = Writer::new(file);
-    writer.frame(Kind::Header, &header(owner, cut))?;
+    let mut header = header(owner, cut);
+    if mutant::is(Mutant::SnapshotForgetsRemoved) {
+        header.removed.clear();
+    }
+    writer.frame(Kind::Header, &encode(&header))?;
     let mut failed = Ok(());
     let mut emit = |kind: Kind, chunk: &[u8]| {
         if failed.is_ok() {
@@ -161,14 +166,17 @@ impl Iterator for StateChunks<'_, '_> {
     }
 }
 
-/// Reads, verifies and rebuilds a replica; nothing of it is visible before the whole file verified.
+/// Reads, verifies and rebuilds a replica; nothing of it is visible before the whole file verified. `InvalidData` is damage;
+/// `Unsupported` is a whole file of a build that writes what this one cannot read.
 pub(crate) fn read<F: Fold>(file: &dyn File, owner: Owner, codec: &dyn Codec<F>) -> io::Result<Replica<F>> {
     let mut reader = Reader::new(file)?;
     let header = read_header(&mut reader, owner)?;
     let mut rows = Vec::new();
     let first = loop {
         match reader.frame()? {
-            Some((Kind::Dedup, chunk)) => rows.extend(decode_rows(&chunk).map_err(undecodable)?),
+            Some((Kind::Dedup, chunk)) => {
+                rows.extend(decode_rows(&chunk).map_err(|error| damaged(&error.to_string()))?)
+            }
             Some((Kind::State, chunk)) => break Some(chunk),
             Some(_) => return Err(damaged("its chunks are out of order")),
             None => break None,
@@ -179,7 +187,7 @@ pub(crate) fn read<F: Fold>(file: &dyn File, owner: Owner, codec: &dyn Codec<F>)
     // A codec may stop before the end; the rest is read all the same, because the digest stands at the end.
     chunks.by_ref().for_each(drop);
     chunks.stopped?;
-    let state = state.map_err(undecodable)?;
+    let state = state.map_err(foreign)?;
     let meta: SnapshotMeta = header.meta.unwrap_or_default().try_into()?;
     Ok(Replica {
         state,
@@ -196,8 +204,22 @@ pub(crate) fn read<F: Fold>(file: &dyn File, owner: Owner, codec: &dyn Codec<F>)
 
 /// SHA-256 over the encoded cut: equal on every replica at the same index.
 pub(crate) fn digest<F: Fold>(codec: &dyn Codec<F>, cut: &F::Cut) -> [u8; 32] {
+    hash(|emit| codec.encode_cut(cut, emit))
+}
+
+/// SHA-256 over all that a snapshot of this cut would hold, without writing it.
+pub(crate) fn fingerprint<F: Fold>(owner: Owner, codec: &dyn Codec<F>, cut: &ReplicaCut<F::Cut>) -> [u8; 32] {
+    hash(|emit| {
+        emit(&encode(&header(owner, cut)));
+        cut.dedup.encode(emit);
+        codec.encode_cut(&cut.state, emit);
+    })
+}
+
+/// SHA-256 over chunks, each behind its length.
+fn hash(chunks: impl FnOnce(&mut dyn FnMut(&[u8]))) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
-    codec.encode_cut(cut, &mut |chunk| {
+    chunks(&mut |chunk| {
         context.update(&(chunk.len() as u64).to_be_bytes());
         context.update(chunk);
     });

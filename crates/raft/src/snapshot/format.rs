@@ -110,6 +110,53 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Octets of the digest that a file ends with.
+pub(crate) const DIGEST_OCTETS: usize = 32;
+
+/// The digest that a file ends with, as it stands there: no two snapshots have the same.
+pub(crate) fn digest_at_end(file: &dyn File) -> io::Result<[u8; DIGEST_OCTETS]> {
+    let mut digest = [0; DIGEST_OCTETS];
+    let start = file.len()?.checked_sub(DIGEST_OCTETS as u64).ok_or_else(|| damaged("it is too short"))?;
+    match file.read_at(start, &mut digest)? {
+        DIGEST_OCTETS => Ok(digest),
+        _ => Err(damaged("it shrank while it was read")),
+    }
+}
+
+/// Whether a file of whatever version matches the digest at its end, before which its last frame's head stands.
+fn is_whole(file: &dyn File, len: u64) -> io::Result<bool> {
+    let Some(end) = len.checked_sub((FRAME_HEAD_OCTETS + DIGEST_OCTETS) as u64) else { return Ok(false) };
+    let (mut digest, mut offset) = (Context::new(&SHA256), 0);
+    let mut buffer = vec![0; BUFFER_OCTETS];
+    while offset < end {
+        let wanted = (end - offset).min(BUFFER_OCTETS as u64) as usize;
+        let read = file.read_at(offset, &mut buffer[..wanted])?;
+        if read == 0 {
+            return Ok(false);
+        }
+        digest.update(&buffer[..read]);
+        offset += read as u64;
+    }
+    Ok(digest.finish().as_ref() == digest_at_end(file)?)
+}
+
+/// How many octets from the beginning are whole frames that match their checksums.
+pub(crate) fn whole_octets(file: &dyn File) -> io::Result<u64> {
+    let mut whole = 0;
+    let mut walk = || {
+        let mut reader = Reader::new(file)?;
+        while reader.frame()?.is_some() {
+            whole = reader.offset;
+        }
+        whole = reader.offset;
+        Ok(())
+    };
+    match walk() {
+        Err(error) if io::Error::kind(&error) != io::ErrorKind::InvalidData => Err(error),
+        _ => Ok(whole),
+    }
+}
+
 /// Reads one file from front to back.
 pub(crate) struct Reader<'a> {
     file: &'a dyn File,
@@ -130,7 +177,12 @@ impl<'a> Reader<'a> {
         }
         let version = u32::from_be_bytes(head[8..].try_into().expect("12 - 8 = 4"));
         if version != VERSION {
-            return Err(damaged(format!("format version {version}, this program reads {VERSION}")));
+            let text = format!("format version {version}, this program reads {VERSION}");
+            return Err(if is_whole(file, len)? {
+                io::Error::new(io::ErrorKind::Unsupported, text)
+            } else {
+                damaged(text)
+            });
         }
         reader.digest.update(&head);
         Ok(reader)

@@ -1,22 +1,26 @@
-//! The directory of snapshots: temporary files until they are whole, then named by what they cover, the newest two kept.
+//! The directory of snapshots: temporary files until they are whole, then named by what they cover, the newest two kept,
+//! and what arrived of one whose transfer broke off.
 //!
 //! It refuses to show a file that is not whole.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use certwright_core::log::{Codec, Fold};
 use certwright_seams::disk::{Disk, File, Open};
 
 use super::content::{self, Owner};
+use super::format::{self, DIGEST_OCTETS};
 use crate::consensus::{LogId, SnapshotMeta, term_of};
 use crate::fold::replica::{Replica, ReplicaCut};
 use crate::limits::SNAPSHOTS_KEPT;
 
 const SUFFIX: &str = ".snapshot";
 const TEMPORARY_SUFFIX: &str = ".new";
+const PART_SUFFIX: &str = ".part";
+const ASIDE_SUFFIX: &str = ".damaged";
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
@@ -27,12 +31,24 @@ pub(crate) struct SnapshotFile {
     pub(crate) octets: u64,
 }
 
+/// A snapshot and what it holds.
+pub(crate) type Held<F> = (SnapshotFile, Replica<F>);
+
 /// The directory of snapshots.
 pub(crate) struct Snapshots {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     owner: Owner,
     temporaries: AtomicU64,
+    /// The part that began to arrive last.
+    arriving: Mutex<Option<PathBuf>>,
+}
+
+impl SnapshotFile {
+    /// The file of a snapshot that covers nothing; it is nowhere.
+    pub(crate) fn none() -> Self {
+        Self { path: PathBuf::new(), octets: 0 }
+    }
 }
 
 impl Snapshots {
@@ -42,11 +58,35 @@ impl Snapshots {
         if let Some(parent) = directory.parent() {
             disk.sync_dir(parent)?;
         }
-        let snapshots = Self { disk, directory, owner, temporaries: AtomicU64::new(0) };
+        let snapshots = Self::at(disk, directory, owner);
         for path in snapshots.list(TEMPORARY_SUFFIX)? {
             snapshots.disk.remove(&path)?;
         }
         Ok(snapshots)
+    }
+
+    /// The directory as it is, to be read.
+    pub(crate) fn at(disk: Arc<dyn Disk>, directory: PathBuf, owner: Owner) -> Self {
+        Self { disk, directory, owner, temporaries: AtomicU64::new(0), arriving: Mutex::default() }
+    }
+
+    /// Every snapshot that is whole, oldest first, with the replica that it holds; and those that are not. Blocks.
+    pub(crate) fn all<F: Fold>(&self, codec: &dyn Codec<F>) -> io::Result<(Vec<Held<F>>, Vec<PathBuf>)> {
+        let (mut whole, mut broken) = (Vec::new(), Vec::new());
+        for path in self.list(SUFFIX)? {
+            let file = self.disk.open(&path, Open::Read)?;
+            match content::read(&*file, self.owner, codec) {
+                Ok(replica) => whole.push((SnapshotFile { path, octets: file.len()? }, replica)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => broken.push(path),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((whole, broken))
+    }
+
+    /// Whose snapshots these are.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
     }
 
     fn list(&self, suffix: &str) -> io::Result<Vec<PathBuf>> {
@@ -77,6 +117,48 @@ impl Snapshots {
         Ok((path, file))
     }
 
+    fn part(&self, digest: &[u8; DIGEST_OCTETS]) -> PathBuf {
+        self.directory.join(format!("{}{PART_SUFFIX}", hex::encode(digest)))
+    }
+
+    /// How much of the snapshot that ends with this digest has arrived and verified; what cannot be read is removed.
+    /// Blocks.
+    pub(crate) fn kept(&self, digest: &[u8; DIGEST_OCTETS]) -> io::Result<u64> {
+        let path = self.part(digest);
+        if !self.disk.exists(&path)? {
+            return Ok(0);
+        }
+        let whole = self.disk.open(&path, Open::Read).and_then(|file| format::whole_octets(&*file));
+        whole.or_else(|error| {
+            tracing::warn!(%error, path = %path.display(), "what has arrived of a snapshot cannot be read");
+            self.disk.remove(&path).map(|()| 0)
+        })
+    }
+
+    /// The file in which the snapshot that ends with this digest arrives, cut at `from`; parts of others are removed.
+    /// Blocks.
+    pub(crate) fn go_on(&self, digest: &[u8; DIGEST_OCTETS], from: u64) -> io::Result<(PathBuf, Box<dyn File>)> {
+        let path = self.part(digest);
+        *self.arriving.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
+        for other in self.list(PART_SUFFIX)?.iter().filter(|other| **other != path) {
+            self.disk.remove(other)?;
+        }
+        let file = self.disk.open(&path, Open::Create(FILE_MODE))?;
+        if file.len()? < from {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "less than that is kept"));
+        }
+        file.set_len(from)?;
+        Ok((path, file))
+    }
+
+    /// Gives a part that arrived whole a name of its own: the part of another snapshot takes its place, or a cut its
+    /// purpose, while it is being installed. Blocks.
+    pub(crate) fn arrived(&self, file: SnapshotFile) -> io::Result<SnapshotFile> {
+        let path = self.temporary();
+        self.disk.rename(&file.path, &path)?;
+        Ok(SnapshotFile { path, ..file })
+    }
+
     /// Removes a temporary file that is not wanted; one that was given a name is no longer there. Blocks.
     pub(crate) fn discard(&self, path: &Path) {
         let removed = self.disk.exists(path).and_then(|exists| if exists { self.disk.remove(path) } else { Ok(()) });
@@ -87,10 +169,21 @@ impl Snapshots {
 
     /// Writes a cut as a new snapshot. Blocks.
     pub(crate) fn write<F: Fold>(&self, codec: &dyn Codec<F>, cut: &ReplicaCut<F::Cut>) -> io::Result<SnapshotFile> {
+        // What will hardly fit does not take the last room from the log.
+        if let Some((_, newest)) = self.newest()?
+            && self.disk.available(&self.directory)? < newest.octets + newest.octets / 8
+        {
+            let text = format!("the last snapshot has {} octets, and hardly more are free", newest.octets);
+            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+        }
         let (temporary, file) = self.create_temporary()?;
-        let octets = content::write(&*file, self.owner, codec, cut)?;
+        let written = content::write(&*file, self.owner, codec, cut);
         drop(file);
-        self.publish(&temporary, cut.applied.as_ref(), octets)
+        let published = written.and_then(|octets| self.publish(&temporary, cut.applied.as_ref(), octets));
+        if published.is_err() {
+            self.discard(&temporary);
+        }
+        published
     }
 
     fn publish(&self, temporary: &Path, last: Option<&LogId>, octets: u64) -> io::Result<SnapshotFile> {
@@ -104,6 +197,11 @@ impl Snapshots {
     fn prune(&self) -> io::Result<()> {
         let all = self.list(SUFFIX)?;
         for path in all.iter().rev().skip(SNAPSHOTS_KEPT) {
+            self.disk.remove(path)?;
+        }
+        // Whoever has a newer snapshot needs no more of an older one, unless that is just arriving.
+        let arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for path in self.list(PART_SUFFIX)?.iter().filter(|path| arriving.as_ref() != Some(*path)) {
             self.disk.remove(path)?;
         }
         Ok(())
@@ -150,18 +248,37 @@ impl Snapshots {
         Ok((meta, SnapshotFile { path: path.to_owned(), octets: file.len()? }))
     }
 
-    /// The replica of the newest snapshot that is whole; damaged newer ones are set aside. Blocks.
+    /// The replica of the newest snapshot that is whole; damaged newer ones are set aside. One that a newer build wrote
+    /// is an error, and stays. Blocks.
     pub(crate) fn recover<F: Fold>(&self, codec: &dyn Codec<F>) -> io::Result<Option<Replica<F>>> {
+        match self.recover_sound(codec)? {
+            Some(replica) => Ok(Some(replica)),
+            None => self.recover_aside(codec),
+        }
+    }
+
+    /// The same of those that were set aside: builds of before took what they could not read for damaged.
+    fn recover_aside<F: Fold>(&self, codec: &dyn Codec<F>) -> io::Result<Option<Replica<F>>> {
+        for aside in self.list(ASIDE_SUFFIX)?.into_iter().rev() {
+            if let Ok(replica) = content::read::<F>(&*self.disk.open(&aside, Open::Read)?, self.owner, codec) {
+                tracing::warn!(path = %aside.display(), "a snapshot that was set aside is whole");
+                self.disk.rename(&aside, &self.path(replica.applied.as_ref()))?;
+                self.disk.sync_dir(&self.directory)?;
+                return Ok(Some(replica));
+            }
+        }
+        Ok(None)
+    }
+
+    fn recover_sound<F: Fold>(&self, codec: &dyn Codec<F>) -> io::Result<Option<Replica<F>>> {
         for path in self.list(SUFFIX)?.into_iter().rev() {
             let file = self.disk.open(&path, Open::Read)?;
             match content::read::<F>(&*file, self.owner, codec) {
                 Ok(replica) => return Ok(Some(replica)),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     drop(file);
-                    let aside = path.with_extension("damaged");
-                    tracing::error!(%error, path = %aside.display(), "a snapshot is damaged and was set aside");
-                    self.disk.rename(&path, &aside)?;
-                    self.disk.sync_dir(&self.directory)?;
+                    tracing::error!(%error, path = %path.display(), "a snapshot is damaged");
+                    self.set_aside(&path)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -169,8 +286,32 @@ impl Snapshots {
         Ok(None)
     }
 
-    /// Opens a snapshot to send it. Blocks.
-    pub(crate) fn open_file(&self, file: &SnapshotFile) -> io::Result<Box<dyn File>> {
-        self.disk.open(&file.path, Open::Read)
+    /// Opens a snapshot to send it, with the digest that it ends with. Blocks.
+    pub(crate) fn open_file(&self, file: &SnapshotFile) -> io::Result<(Box<dyn File>, [u8; DIGEST_OCTETS])> {
+        let file = self.disk.open(&file.path, Open::Read)?;
+        let digest = format::digest_at_end(&*file)?;
+        Ok((file, digest))
+    }
+
+    /// Looks at a snapshot that a peer could not use: when it is damaged here and an older one is there, it is set aside.
+    /// Says whether there is none and a cut is wanted. Blocks.
+    pub(crate) fn doubt(&self, file: &SnapshotFile) -> io::Result<bool> {
+        match self.verify(file) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::error!(%error, path = %file.path.display(), "a snapshot is damaged");
+                if self.list(SUFFIX)?.len() == 1 {
+                    return Ok(true);
+                }
+                self.set_aside(&file.path).map(|()| false)
+            }
+            other => other.map(|_| false),
+        }
+    }
+
+    fn set_aside(&self, path: &Path) -> io::Result<()> {
+        let aside = path.with_extension(&ASIDE_SUFFIX[1..]);
+        tracing::error!(path = %aside.display(), "a damaged snapshot was set aside");
+        self.disk.rename(path, &aside)?;
+        self.disk.sync_dir(&self.directory)
     }
 }

@@ -8,14 +8,14 @@ use certwright_seams::Seams;
 use super::cluster::{Cluster, PATIENCE, eventually, say_somewhere};
 use super::snapshots::{cutting, fill};
 use crate::fold::toy::Toy;
-use crate::{Log, WatchItem};
+use crate::{Log, ReadError, WatchItem};
 
 /// Every word that a watch from the start tells, up to that many; fewer when it ends.
 async fn told(log: &Log<Toy>, words: usize) -> Option<Vec<String>> {
-    let mut watch = log.watch(Position::START).ok()?;
+    let mut watch = log.watch(Position::START).await.ok()?;
     let mut told = Vec::new();
     while told.len() < words {
-        let item = tokio::time::timeout(PATIENCE, watch.next()).await.expect("a watch tells or ends")?;
+        let item = tokio::time::timeout(PATIENCE, watch.next()).await.expect("a watch tells or ends").ok()?;
         if let WatchItem::Transaction { entry, ordinal, .. } = item {
             told.extend(entry.transactions[ordinal as usize].appends.iter().flat_map(|it| it.events.clone()));
         }
@@ -34,9 +34,15 @@ async fn complete(cluster: &Cluster, place: usize) {
         let (ours, theirs) = (log.entry(index).unwrap().unwrap(), leader.entry(index).unwrap().unwrap());
         assert_eq!((ours.at, &ours.transactions), (theirs.at, &theirs.transactions));
     }
+    // The chain leads through what was fetched to the same values.
+    for index in 1..=leader.applied().borrow().index {
+        let chain = leader.chain_after(index).unwrap();
+        assert!(chain.is_some(), "{index}");
+        assert_eq!(log.chain_after(index).unwrap(), chain, "{index}");
+    }
     // What was looked up by word can be looked up again, wherever the word was said.
     let key = format!("w/{}", words[0]).into_bytes();
-    eventually("projection", async || log.lookup(&key)).await;
+    log.wait_projected(log.applied().borrow().index, PATIENCE).await.unwrap();
     assert_eq!(log.lookup(&key), leader.lookup(&key));
 }
 
@@ -115,4 +121,23 @@ async fn a_member_that_has_nothing_is_passed_over() {
     let cluster = asked_of_two(0).await;
     complete(&cluster, 2).await;
     assert_eq!(cluster.nodes[2].metric("certwright_raft_backfills_discarded_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_behind_a_gap_is_looked_up_while_it_lasts() {
+    let mut cluster = cutting(1).await;
+    fill(&cluster).await;
+    // The only one that could fill it has nothing.
+    cluster.nodes[0].log().store().lie.store(0, Ordering::Relaxed);
+    cluster.join(2).await;
+    say_somewhere(&cluster, 1, "behind").await;
+    cluster.agree().await;
+    let log = cluster.nodes[1].log();
+    eventually("what was said behind it", async || log.lookup(b"w/behind")).await;
+    let wipes = || cluster.nodes[1].metric("certwright_raft_projection_wipes_total");
+    let before = wipes();
+    assert!(matches!(log.watch(Position::START).await, Err(ReadError::Gap)), "it is still to come");
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(wipes(), before);
+    assert!(log.lookup(b"w/behind").is_some());
 }

@@ -1,7 +1,5 @@
 //! What exceeds a bound by one is refused or waits; bounds of one part alone are tested beside it.
 
-use std::sync::Arc;
-
 use certwright_proto::internal::v1::{Envelope, SnapshotChunk};
 use openraft::RaftLogReader;
 use prost::Message;
@@ -10,7 +8,7 @@ use super::cluster::{Cluster, eventually};
 use crate::consensus::record::VoteForm;
 use crate::consensus::wire::SnapshotStartForm;
 use crate::fold::toy::say;
-use crate::handle::entries::Entries;
+
 use crate::limits::{
     APPEND_BATCH_OCTETS_MAX, ENTRY_CACHE_MAX, FRAME_OCTETS_MAX, RECENT_ENTRIES_MAX, SNAPSHOT_OCTETS_MAX,
 };
@@ -42,7 +40,7 @@ async fn a_snapshot_announced_one_octet_too_large_is_refused_and_so_are_lies_abo
     let (mut client, me) = (other.log().unbounded_client(leader), other.member.node_id);
     let chunks = |node_id: u64, octets: u64, data: &'static [u8]| {
         let vote = Some(VoteForm { term: 1, node_id, committed: true });
-        let header = SnapshotStartForm { vote, meta: None, octets }.encode_to_vec().into();
+        let header = SnapshotStartForm { vote, octets, ..Default::default() }.encode_to_vec().into();
         let first = SnapshotChunk { version: 1, header, data: Default::default() };
         let second = SnapshotChunk { version: 1, header: Default::default(), data: data.into() };
         futures_util::stream::iter([first, second])
@@ -84,9 +82,16 @@ async fn reads_for_peers_and_for_look_ups_are_bounded() {
     })
     .await;
     let entries = log.entries();
-    for index in 1..=ENTRY_CACHE_MAX as u64 + 1 {
+    let kept = |index: u64| entries.cached(index).is_some();
+    // From the newest to the oldest: what is wanted is kept wherever it lies, and the one that was wanted longest ago goes.
+    let last = ENTRY_CACHE_MAX as u64 + 1;
+    for index in (1..=last).rev() {
         assert_eq!(entries.get(index).unwrap().unwrap().index, index);
-        assert_eq!(Entries::cached(&entries), (index as usize).min(ENTRY_CACHE_MAX));
+        assert!(kept(index), "{index}");
     }
-    assert!(Arc::ptr_eq(&entries.get(50).unwrap().unwrap(), &entries.get(50).unwrap().unwrap()));
+    assert_eq!((1..=last).filter(|index| kept(*index)).count(), ENTRY_CACHE_MAX);
+    assert!(!kept(last));
+    assert!(kept(last - 1));
+    entries.get(last).unwrap();
+    assert!(kept(last - 1), "it was wanted a moment ago");
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::log::Position;
-use certwright_seams::Seams;
+use certwright_seams::clock::SystemClock;
 use certwright_seams::net::Listener;
+use certwright_seams::sim::SimClock;
+use certwright_seams::{Clock, Seams};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use tempfile::TempDir;
@@ -52,10 +54,13 @@ pub(super) struct Running {
 pub(super) struct Node {
     pub(super) member: Member,
     pub(super) identity: Arc<CertifiedKey>,
+    /// Its machine's clock.
+    pub(super) clock: Arc<SimClock>,
     data: TempDir,
     running: Option<Running>,
     pub(super) snapshot_every_octets: u64,
     pub(super) strict: bool,
+    pub(super) election_millis: (u64, u64),
     registry: prometheus::Registry,
 }
 
@@ -67,13 +72,17 @@ impl Node {
         let (identity, spki_hash) = identity(CLUSTER, node_id);
         let listener = listen("127.0.0.1:0").await;
         let address = listener.local_addr().unwrap().to_string();
+        let time = SystemClock::new();
+        let clock = Arc::new(SimClock::driven_by(time.wall_millis(), Arc::new(move || time.monotonic())));
         Self {
+            clock,
             member: Member { node_id, address, spki_hash },
             identity,
             data: tempfile::tempdir().unwrap(),
             running: None,
             snapshot_every_octets: 1 << 30,
             strict: true,
+            election_millis: (500, 1000),
             registry: prometheus::Registry::new(),
         }
     }
@@ -90,6 +99,7 @@ impl Node {
             segment_octets: 4 * 1024 * 1024,
             snapshot_every_octets: self.snapshot_every_octets,
             strict: self.strict,
+            election_millis: self.election_millis,
             ..LogOptions::new(self.data(), CLUSTER, self.member.node_id, 1)
         }
     }
@@ -100,7 +110,7 @@ impl Node {
 
     pub(super) async fn start_with(&mut self, projection: Box<dyn ProjectionStore>) -> &Log<Toy> {
         assert!(self.running.is_none(), "node {} runs", self.member.node_id);
-        let seams = Seams::system();
+        let seams = Seams { clock: self.clock.clone(), ..Seams::system() };
         let options = self.options();
         let log = Log::open(options, seams, codec(), Arc::new(ToyProjector), projection, Arc::clone(&self.identity))
             .await
@@ -170,7 +180,12 @@ pub(super) struct Cluster {
 impl Cluster {
     /// That many voters, the first of which bootstrapped.
     pub(super) async fn of(voters: u64) -> Self {
-        let mut nodes = vec![Node::new(1).await];
+        Self::with_elections(voters, (500, 1000)).await
+    }
+
+    /// The same; they wait that long for a leader.
+    pub(super) async fn with_elections(voters: u64, election_millis: (u64, u64)) -> Self {
+        let mut nodes = vec![Node { election_millis, ..Node::new(1).await }];
         let me = nodes[0].member.clone();
         let first = nodes[0].start().await.clone();
         first.initialize(me).await.unwrap();
@@ -184,7 +199,8 @@ impl Cluster {
 
     /// Starts a new node and adds it as a learner.
     pub(super) async fn join(&mut self, node_id: u64) {
-        let mut node = Node::new(node_id).await;
+        let election_millis = self.nodes[0].election_millis;
+        let mut node = Node { election_millis, ..Node::new(node_id).await };
         let peers = self.nodes.iter().map(|node| node.member.clone()).collect();
         node.start().await.trust(peers);
         let member = node.member.clone();

@@ -127,7 +127,7 @@ async fn a_watch_resumes_on_another_node_without_gap_or_repeat() {
     let mut told = Vec::new();
     let mut after = Position::START;
     for node_id in [1, 2, 3, 1] {
-        let mut watch = cluster.node(node_id).log().watch(after).unwrap();
+        let mut watch = cluster.node(node_id).log().watch(after).await.unwrap();
         for _ in 0..5 {
             let item = loop {
                 match tokio::time::timeout(PATIENCE, watch.next()).await.unwrap().unwrap() {

@@ -89,3 +89,23 @@ async fn a_leader_that_removes_itself_leaves_the_others_working() {
     assert!(next.propose(crate::fold::toy::say(1, "a", None, "w")).await.is_ok());
     assert!(next.status().members.voters.iter().all(|member| member.node_id != id));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_away_is_introduced_to_the_leader_that_joined_meanwhile() {
+    let mut cluster = Cluster::of(3).await;
+    let id = cluster.leader().await.status().node_id;
+    let [away, stays] = [1, 2, 3].into_iter().filter(|it| *it != id).collect::<Vec<_>>()[..] else { unreachable!() };
+    cluster.node(away).kill().await;
+    cluster.join(4).await;
+    let leader = cluster.leader().await;
+    leader.promote(4).await.unwrap();
+    leader.transfer_leader(4).await.unwrap();
+    eventually("the new one leads", async || cluster.nodes[3].log().leadership().borrow().ready.then_some(())).await;
+    let new = cluster.nodes[3].log().clone();
+    // One of the two that it knew is left to ask.
+    new.remove(id).await.unwrap();
+    say_somewhere(&cluster, 1, "after").await;
+    let late = cluster.node(away).start().await.clone();
+    late.wait_applied(new.status().applied_index, PATIENCE).await.unwrap();
+    assert_eq!(late.status().members, cluster.node(stays).log().status().members);
+}

@@ -1,5 +1,8 @@
 //! One node: proposing, reading, deduplication, watching, projecting.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use certwright_core::log::Position;
 
 use super::cluster::{Cluster, PATIENCE, eventually};
@@ -29,6 +32,44 @@ async fn a_proposal_is_applied_when_it_returns() {
     assert_eq!(entry.transactions, [say(1, "a", Some(0), "one")]);
     let status = log.status();
     assert_eq!((status.role, status.leader, status.members.voters.len()), (Role::Leader, Some(1), 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chain_is_known_after_every_entry_that_was_applied() {
+    let (_cluster, log) = one().await;
+    let mut chains = Vec::new();
+    for number in 1..=20 {
+        log.propose(say(number, "a", None, "word")).await.unwrap();
+        chains.push(log.read(|view| (view.index, view.chain)));
+    }
+    for (index, chain) in &chains {
+        assert_eq!(log.chain_after(*index).unwrap(), Some(*chain));
+    }
+    let last = chains.last().unwrap().0;
+    assert_eq!(log.chain_after(last + 1).unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_state_shows_can_be_read_in_the_log_at_once() {
+    let (_cluster, log) = one().await;
+    let (reader, is_over) = (log.clone(), Arc::new(AtomicBool::new(false)));
+    let over = is_over.clone();
+    let reading = tokio::spawn(async move {
+        let mut looks = 0_u64;
+        while !over.load(Ordering::SeqCst) {
+            let index = reader.read(|view| view.index);
+            assert!(reader.entry(index).unwrap().is_some(), "entry {index} is in state and not in the log");
+            looks += 1;
+            tokio::task::yield_now().await;
+        }
+        looks
+    });
+    for hundred in 0..20 {
+        let said = (1..=100).map(|number| log.propose(say(100 * hundred + number, "a", None, "word")));
+        futures_util::future::try_join_all(said).await.unwrap();
+    }
+    is_over.store(true, Ordering::SeqCst);
+    assert!(reading.await.unwrap() > 100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,7 +136,7 @@ async fn what_a_decision_read_and_what_moved_since_is_not_committed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_tells_everything_once_and_in_order() {
     let (_cluster, log) = one().await;
-    let mut watch = log.watch(Position::START).unwrap();
+    let mut watch = log.watch(Position::START).await.unwrap();
     let first = log.propose(say(1, "loose", None, "one")).await.unwrap().position;
     let second = log.propose(say(2, "loose", None, "two")).await.unwrap().position;
     let mut told = Vec::new();
@@ -108,8 +149,8 @@ async fn a_watch_tells_everything_once_and_in_order() {
         }
     }
     assert_eq!(told, [(first, "one".to_owned()), (second, "two".to_owned())]);
-    let mut resumed = log.watch(first).unwrap();
-    let Some(WatchItem::Transaction { position, .. }) = resumed.next().await else { panic!("nothing after the first") };
+    let mut resumed = log.watch(first).await.unwrap();
+    let Ok(WatchItem::Transaction { position, .. }) = resumed.next().await else { panic!("nothing after the first") };
     assert_eq!(position, second);
 }
 
@@ -148,6 +189,7 @@ async fn a_stopped_log_says_so() {
     assert_eq!(log.propose(say(1, "loose", None, "word")).await, Err(ProposeError::Stopped));
     assert_eq!(log.read_index().await, Err(ReadError::Stopped));
     assert_eq!(log.wait_applied(u64::MAX, PATIENCE).await, Err(ReadError::Stopped));
-    assert!(log.watch(Position { index: log.status().applied_index, ordinal: 0 }).unwrap().next().await.is_none());
+    let mut watch = log.watch(Position { index: log.status().applied_index, ordinal: 0 }).await.unwrap();
+    assert_eq!(watch.next().await.err(), Some(ReadError::Stopped));
     assert_eq!(log.status().role, Role::Stopped);
 }

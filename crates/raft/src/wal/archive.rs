@@ -48,6 +48,8 @@ pub(super) struct Archive {
     members: Vec<Member>,
     /// First sequences of sealed segments whose index is in memory, least recently loaded first.
     loaded: VecDeque<u64>,
+    /// Entries in those indexes.
+    loaded_entries: usize,
 }
 
 /// Where some entries may lie.
@@ -109,11 +111,20 @@ impl Archive {
     /// Keeps the index of a segment once more, forgetting the oldest one beyond the bound.
     fn keep(&mut self, first_sequence: u64) {
         self.loaded.push_back(first_sequence);
-        if self.loaded.len() > limits::WAL_INDEXES_KEPT
-            && let Some(place) = self.loaded.pop_front().and_then(|oldest| self.position(oldest))
-        {
-            self.members[place].index = None;
+        self.loaded_entries += self.entries_in(first_sequence);
+        while self.loaded_entries > limits::WAL_INDEX_ENTRIES_KEPT && self.loaded.len() > 1 {
+            let Some(oldest) = self.loaded.pop_front() else { return };
+            self.loaded_entries -= self.entries_in(oldest);
+            if let Some(place) = self.position(oldest) {
+                self.members[place].index = None;
+            }
         }
+    }
+
+    /// How many entries the index of a segment names, if it is in memory.
+    fn entries_in(&self, first_sequence: u64) -> usize {
+        let place = self.position(first_sequence);
+        place.and_then(|place| self.members[place].index.as_ref()).map_or(0, Index::len)
     }
 
     /// Stores the index of a sealed segment, read from its file.

@@ -132,6 +132,11 @@ impl Gaps {
         guard(&self.list).iter().find(|gap| !gap.filled).cloned()
     }
 
+    /// Whether that entry is still to come from peers.
+    pub(crate) fn lacks(&self, index: u64) -> bool {
+        guard(&self.list).iter().any(|gap| !gap.filled && (gap.from..gap.to).contains(&index))
+    }
+
     /// Remembers that a snapshot jumps from the end of the entries before `from` to `to`, durably. To be called before
     /// the log goes on after the snapshot.
     pub(crate) fn record(&self, wal: &Wal, from: u64, to: u64, to_chain: Chain) -> io::Result<()> {
@@ -147,19 +152,20 @@ impl Gaps {
         Ok(())
     }
 
-    /// The chain's value before an entry, from the nearest point where it is known.
-    fn chain_before(&self, wal: &Wal, next_index: u64) -> io::Result<Option<Chain>> {
+    /// The chain's value before an entry, from the nearest point where it is known; `None` when entries between are not
+    /// here. Reads at most a segment, if none is missing.
+    pub(crate) fn chain_before(&self, wal: &Wal, next_index: u64) -> io::Result<Option<Chain>> {
         let ends = guard(&self.list).iter().map(|gap| (gap.to, gap.to_chain)).collect::<Vec<_>>();
         let mut anchors = wal.anchors();
         anchors.extend(ends);
+        anchors.extend(guard(&self.archive).anchors());
         anchors.retain(|(index, _)| *index <= next_index);
         anchors.sort_unstable_by_key(|(index, _)| std::cmp::Reverse(*index));
-        for (index, chain) in anchors {
-            if let Some(chain) = self.fold(wal, Progress { next_index: index, chain }, next_index)? {
-                return Ok(Some(chain));
-            }
+        // Whatever is missing after the nearest one is missing after those before it as well.
+        match anchors.first() {
+            Some((index, chain)) => self.fold(wal, Progress { next_index: *index, chain: *chain }, next_index),
+            None => Ok(None),
         }
-        Ok(None)
     }
 
     fn fold(&self, wal: &Wal, mut at: Progress, to: u64) -> io::Result<Option<Chain>> {
@@ -183,6 +189,18 @@ impl Gaps {
             return Ok(records);
         }
         archive::read(&*self.disk, || guard(&self.archive), (from, to), octets_max)
+    }
+
+    /// Whether every entry from one index up to another (exclusive) can be read. Reads them all.
+    pub(crate) fn is_whole(&self, wal: &Wal, mut from: u64, to: u64) -> io::Result<bool> {
+        while from < to {
+            let run = self.archive_read(wal, from, to, READ_OCTETS_MAX)?;
+            if run.is_empty() {
+                return Ok(false);
+            }
+            from += run.len() as u64;
+        }
+        Ok(true)
     }
 
     /// How far the gap is filled with what earlier runs fetched; removes what does not belong to it.
@@ -311,7 +329,7 @@ impl Gaps {
 }
 
 /// Names a segment's file: no log has an entry of the greatest number.
-fn sequence_of(index: u64) -> u64 {
+pub(super) fn sequence_of(index: u64) -> u64 {
     index.saturating_add(1)
 }
 

@@ -10,6 +10,7 @@ use super::error::WalError;
 use super::frame::{self, ALIGN, Frame, Read, SEAL_FRAME_OCTETS, Seal};
 use super::header::{HEADER_OCTETS, HeaderError, SegmentHeader, VERSION};
 use super::{Identity, LogMark, Record};
+use crate::consensus::record::KIND_NORMAL;
 
 /// What a disk writes as a whole or not at all.
 const SECTOR_OCTETS: usize = 512;
@@ -235,5 +236,10 @@ impl Record {
     /// Its log id.
     pub fn mark(&self) -> LogMark {
         LogMark { index: self.index, term: self.term, node: self.node }
+    }
+
+    /// Whether its payload is transactions, not consensus' own.
+    pub fn has_transactions(&self) -> bool {
+        self.kind == KIND_NORMAL
     }
 }

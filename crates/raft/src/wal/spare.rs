@@ -14,7 +14,7 @@ use super::header::{HEADER_OCTETS, SegmentHeader};
 use super::segment::{self, Segment};
 use crate::limits;
 
-const NAME: &str = "spare";
+pub(super) const NAME: &str = "spare";
 /// Only the owner reads the log.
 pub(super) const FILE_MODE: u32 = 0o600;
 

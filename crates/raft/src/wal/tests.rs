@@ -18,6 +18,7 @@ mod golden;
 mod kills;
 mod model;
 mod restarts;
+mod verification;
 
 const DIRECTORY: &str = "/data/log";
 const SEGMENT_OCTETS: u64 = limits::WAL_SEGMENT_OCTETS_MIN;
@@ -66,8 +67,19 @@ impl Rig {
     }
 
     fn verify(&self) -> Report {
-        verify(&self.disk, Path::new(DIRECTORY)).unwrap()
+        self.verify_seeing(&mut |_| Ok(()))
     }
+
+    /// Verification as of a log that nobody has open, whoever has.
+    fn verify_seeing(&self, see: &mut See<'_>) -> Report {
+        let places = Places { log: Path::new(DIRECTORY), backfill: Some(Path::new("/data/backfill")) };
+        verify::check(&self.disk, places, false, see).unwrap()
+    }
+}
+
+/// Verification of a log on the machine itself.
+fn verify_at(log: &Path) -> Report {
+    verify(&OsDisk, log).unwrap()
 }
 
 /// Calls an operation with a callback and waits for that.

@@ -1,18 +1,32 @@
-//! Verifies a log offline: every checksum, every sequence number, and the hash chain at every anchor.
+//! Verifies a log offline: every checksum, every sequence number, the hash chain at every anchor, the preallocated file,
+//! and what was fetched to fill the gaps that snapshots left.
 //!
-//! It refuses to write, to lock and to repair; the log may belong to any cluster and node.
+//! It refuses to write and to repair; the log may belong to any cluster and node.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use certwright_seams::disk::Disk;
+use certwright_seams::disk::{Disk, File, Open};
 
-use super::Identity;
 use super::error::WalError;
-use super::fold::Fold;
-use super::frame::{Frame, Read};
 use super::header::ChainPoint;
-use super::segment::{self, Segment, Stop, Walk, check_identity, file_name, parse_name};
-use crate::chain::{self, Chain};
+use super::segment::{Segment, parse_name};
+use super::{Identity, LOCK_NAME, Record};
+use crate::chain::Chain;
+
+mod backfill;
+mod segments;
+
+use segments::Check;
+
+/// Where a log lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// The segments.
+    pub log: &'a Path,
+    /// What was fetched to fill gaps, if anything was.
+    pub backfill: Option<&'a Path>,
+}
 
 /// What verification found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +43,10 @@ pub struct Report {
     pub next_index: u64,
     /// The chain's value there; `None` when it continues from a snapshot whose value was not recorded.
     pub chain: Option<Chain>,
+    /// Somebody writes to it: what is not sealed yet was verified only as far as it was sound.
+    pub in_use: bool,
+    /// First and last entry of what is not here: a snapshot jumped over it and it was not fetched yet.
+    pub absent: Vec<(u64, u64)>,
     /// The first thing wrong; what comes after it was not looked at.
     pub finding: Option<Finding>,
 }
@@ -36,7 +54,7 @@ pub struct Report {
 /// Something wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finding {
-    /// The segment.
+    /// The file.
     pub path: PathBuf,
     /// Where in it.
     pub offset: u64,
@@ -46,142 +64,113 @@ pub struct Finding {
     pub what: String,
 }
 
-/// Verifies the log in a directory, which nobody writes to meanwhile: a batch being written looks torn. An error means
-/// that it could not be read; damage is a finding.
-pub fn verify(disk: &dyn Disk, directory: &Path) -> Result<Report, WalError> {
-    let names = disk.list(directory).map_err(WalError::io("list", directory))?;
-    let sequences: Vec<u64> = names.iter().filter_map(|name| parse_name(name)).collect();
-    let empty =
-        Report { identity: None, segments: 0, entries: 0, first_index: 0, next_index: 0, chain: None, finding: None };
-    let mut check = Check { disk, directory, report: empty, fold: None, next_sequence: None, unsealed: None };
-    for (place, sequence) in sequences.iter().enumerate() {
-        let is_last = place + 1 == sequences.len();
-        match check.segment(*sequence, is_last) {
-            Ok(()) => check.report.segments += 1,
-            Err(Failed::Read(error)) => return Err(error),
-            Err(Failed::Found(finding)) => {
-                check.report.finding = Some(finding);
-                break;
-            }
-        }
-    }
-    if let Some(fold) = &check.fold {
-        let ChainPoint { next_index, chain } = fold.chains.end();
-        (check.report.next_index, check.report.chain) = (next_index, chain);
-    }
-    Ok(check.report)
+/// What verification comes across, in the order of the log; what fills gaps comes last.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// The next file, and the index that its first entry has.
+    Segment(&'a Path, u64),
+    /// The next entry, and the chain's value after it.
+    Entry(&'a Record, Option<Chain>),
+    /// The entries from this index on that came before are superseded.
+    Superseded(u64),
+    /// The next entry has this index: a snapshot jumped here. The chain's value before it.
+    Jumped(u64, Option<Chain>),
 }
 
+/// Told what verification comes across; what it objects to is a finding.
+pub type See<'a> = dyn FnMut(Seen<'_>) -> Result<(), String> + 'a;
+
+/// Verifies the segments of a log; see [`verify_seeing`].
+pub fn verify(disk: &dyn Disk, log: &Path) -> Result<Report, WalError> {
+    verify_seeing(disk, Places { log, backfill: None }, &mut |_| Ok(()))
+}
+
+/// Verifies a log and keeps its lock meanwhile. Of a log that somebody else has open, what is sealed is verified, and
+/// the rest as far as it is sound. An error means that it could not be read; damage is a finding.
+pub fn verify_seeing(disk: &dyn Disk, places: Places<'_>, see: &mut See<'_>) -> Result<Report, WalError> {
+    match hold(disk, places.log)? {
+        Hold::Ours(lock) => {
+            let report = check(disk, places, false, see);
+            drop(lock);
+            report
+        }
+        Hold::Nobody => check(disk, places, false, see),
+        Hold::Another => check(disk, places, true, see),
+    }
+}
+
+enum Hold {
+    /// Ours, until dropped.
+    Ours(Box<dyn File>),
+    /// There is nothing to hold: this is a copy.
+    Nobody,
+    /// Another process has it.
+    Another,
+}
+
+fn hold(disk: &dyn Disk, log: &Path) -> Result<Hold, WalError> {
+    let path = log.join(LOCK_NAME);
+    if !disk.exists(&path).map_err(WalError::io("open", &path))? {
+        return Ok(Hold::Nobody);
+    }
+    let file = disk.open(&path, Open::Read).map_err(WalError::io("open", &path))?;
+    match file.lock() {
+        Ok(()) => Ok(Hold::Ours(file)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Hold::Another),
+        Err(error) => Err(WalError::io("lock", &path)(error)),
+    }
+}
+
+/// As [`verify_seeing`], without a look at the lock.
+pub(super) fn check(disk: &dyn Disk, places: Places<'_>, in_use: bool, see: &mut See<'_>) -> Result<Report, WalError> {
+    let names = disk.list(places.log).map_err(WalError::io("list", places.log))?;
+    let sequences: Vec<u64> = names.iter().filter_map(|name| parse_name(name)).collect();
+    let mut check = Check::new(disk, places.log, in_use, see);
+    let outcome = check.log(&sequences).and_then(|()| match places.backfill {
+        Some(directory) => check.backfill(directory),
+        None => Ok(()),
+    });
+    let mut report = check.report();
+    match outcome {
+        Ok(()) => {}
+        Err(Failed::Read(error)) => return Err(error),
+        Err(Failed::Found(finding)) => report.finding = Some(finding),
+    }
+    Ok(report)
+}
+
+/// Why verification ended early.
 enum Failed {
     Read(WalError),
     Found(Finding),
 }
 
-struct Check<'a> {
-    disk: &'a dyn Disk,
-    directory: &'a Path,
-    report: Report,
-    fold: Option<Fold>,
-    /// The first frame of the segment to come.
-    next_sequence: Option<u64>,
-    /// The segment before was left without its seal: this one must hold only its opening frames.
-    unsealed: Option<Finding>,
-}
-
-impl Check<'_> {
-    fn segment(&mut self, sequence: u64, is_last: bool) -> Result<(), Failed> {
-        let path = self.directory.join(file_name(sequence));
-        let segment = segment::read_header(self.disk, path, sequence, None).map_err(|error| self.damage(error))?;
-        self.begin(&segment)?;
-        let octets = segment.load(self.disk).map_err(Failed::Read)?;
-        let mut fold = self.fold.take().expect("set when the first segment began");
-        let (anchor, mut entries) = (fold.chains.end().next_index, 0);
-        let walk = segment.walk(&octets, |offset, Read { frame, .. }| {
-            let bad_index = if let Frame::Seal(_) = frame { anchor } else { fold.chains.end().next_index };
-            entries += u64::from(matches!(frame, Frame::Entry(_)));
-            fold.frame(&frame).map_err(|what| finding(&segment, offset, bad_index, what))
-        });
-        let next_index = fold.chains.end().next_index;
-        self.fold = Some(fold);
-        self.report.entries += entries;
-        let walk = walk.map_err(Failed::Found)?;
-        let rest = octets.get(walk.end..).unwrap_or_default();
-        if let Stop::Sealed(_) = walk.stop
-            && segment::written_octets(rest) > 0
-        {
-            return Err(Failed::Found(finding(&segment, walk.end, next_index, "octets follow its seal".into())));
-        }
-        self.end(&segment, &walk, next_index, is_last)
-    }
-
-    /// Checks the header against what came before.
-    fn begin(&mut self, segment: &Segment) -> Result<(), Failed> {
-        let header = &segment.header;
-        let index = self.next_index();
-        let found = |what: String| Failed::Found(finding(segment, 0, index, what));
-        match (self.report.identity, &mut self.fold) {
-            (Some(identity), Some(fold)) => {
-                check_identity(&segment.path, header.identity, identity).map_err(|error| found(error.to_string()))?;
-                if let Some(expected) = self.next_sequence.filter(|expected| *expected != header.first_sequence) {
-                    return Err(found(format!("the segment that begins with frame {expected} is missing")));
-                }
-                fold.begin(header.start).map_err(found)
-            }
-            _ => {
-                let origin = ChainPoint { next_index: 0, chain: Some(chain::genesis(&header.identity.cluster_id)) };
-                if header.first_sequence == 1 && header.start != origin {
-                    return Err(found("the first segment does not begin the chain".into()));
-                }
-                self.report.identity = Some(header.identity);
-                self.report.first_index = header.start.next_index;
-                self.fold = Some(Fold::new(header.start));
-                Ok(())
-            }
-        }
-    }
-
-    /// Judges where the frames ended.
-    fn end(&mut self, segment: &Segment, walk: &Walk, next_index: u64, is_last: bool) -> Result<(), Failed> {
-        let found = |what: &str| finding(segment, walk.end, next_index, what.to_string());
-        let opening_end = segment.header.first_sequence + u64::from(segment.header.opening_frames);
-        if let Some(unsealed) = self.unsealed.take()
-            && (!is_last || walk.next_sequence != opening_end)
-        {
-            return Err(Failed::Found(unsealed));
-        }
-        self.next_sequence = Some(walk.next_sequence);
-        match (walk.stop, is_last) {
-            (Stop::Sealed(_), false) | (Stop::Clean, true) if walk.next_sequence >= opening_end => Ok(()),
-            (Stop::Sealed(_), true) => Err(Failed::Found(found("it is sealed, yet the next segment is missing"))),
-            (Stop::Clean, false) => {
-                // The power may have gone between beginning the next segment and sealing this one.
-                self.unsealed = Some(found("it is not sealed, yet a later segment was in use"));
-                self.next_sequence = Some(walk.next_sequence + 1);
-                Ok(())
-            }
-            _ => Err(Failed::Found(found("what follows is not the next frame: torn or altered"))),
-        }
-    }
-
-    fn next_index(&self) -> u64 {
-        self.fold.as_ref().map_or(0, |fold| fold.chains.end().next_index)
-    }
-
+impl Failed {
     /// A header that is not sound is a finding; one that could not be read is an error.
-    fn damage(&self, error: WalError) -> Failed {
+    fn header(error: WalError, first_bad_index: u64) -> Self {
         match error {
-            WalError::Corrupt { path, offset, what } => {
-                Failed::Found(Finding { path, offset, first_bad_index: self.next_index(), what })
-            }
+            WalError::Corrupt { path, offset, what } => Self::Found(Finding { path, offset, first_bad_index, what }),
             WalError::Version { path, found, .. } => {
                 let what = format!("format version {found} is unknown");
-                Failed::Found(Finding { path, offset: 8, first_bad_index: self.next_index(), what })
+                Self::Found(Finding { path, offset: 8, first_bad_index, what })
             }
-            error => Failed::Read(error),
+            error @ WalError::Foreign { .. } => {
+                let (path, what) = (PathBuf::new(), error.to_string());
+                Self::Found(Finding { path, offset: 0, first_bad_index, what })
+            }
+            error => Self::Read(error),
         }
+    }
+
+    fn found(segment: &Segment, offset: usize, first_bad_index: u64, what: impl Into<String>) -> Self {
+        let (path, what) = (segment.path.clone(), what.into());
+        Self::Found(Finding { path, offset: offset as u64, first_bad_index, what })
     }
 }
 
-fn finding(segment: &Segment, offset: usize, first_bad_index: u64, what: String) -> Finding {
-    Finding { path: segment.path.clone(), offset: offset as u64, first_bad_index, what }
+/// Entries that a snapshot jumped over: from where to where.
+#[derive(Clone, Copy)]
+struct Jump {
+    from: ChainPoint,
+    to: ChainPoint,
 }

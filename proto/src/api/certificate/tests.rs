@@ -150,6 +150,12 @@ fn grants() {
     assert_eq!(request("agent", "edge-1", &[("role", "edge")]), Ok(samples::agent_grant()));
     assert!(request("agent", "", &[]).is_ok());
     assert_eq!(request("node", "", &[]), Ok(certwright_core::event::TokenGrant::Node));
+    let learner = |role: &str| {
+        let request = v1::CreateTokenRequest { role: role.into(), learner: true, ..Default::default() };
+        estate::grant_from_message(&request).map_err(|rejection| rejection.field.unwrap())
+    };
+    assert_eq!(learner("node"), Ok(certwright_core::event::TokenGrant::Learner));
+    assert_eq!(learner("agent"), Err("learner".into()));
     assert_eq!(request("node", "edge-1", &[]), Err("agent".into()));
     assert_eq!(request("node", "", &[("a", "b")]), Err("labels".into()));
     assert_eq!(request("root", "", &[]), Err("role".into()));

@@ -2,7 +2,10 @@
 //!
 //! It refuses enums that are absent or unknown.
 
-use certwright_core::event::{Delivered, Identity, Issued, NodeRecord, SealedKey, Stage, TokenGrant, Trigger};
+use certwright_core::event::{
+    Delivered, EpochCause, EpochOpened, Identity, Issued, NodeRecord, SealedKey, SignedCheckpoint, Stage, TokenGrant,
+    Trigger,
+};
 use certwright_core::ids::{AgentName, AuthorityName, IssuerName, NodeName, TargetName};
 use certwright_core::log::CodecError;
 
@@ -39,6 +42,69 @@ impl TryFrom<v1::NodeRecord> for NodeRecord {
     }
 }
 
+impl From<&EpochOpened> for v1::EpochOpened {
+    fn from(opened: &EpochOpened) -> Self {
+        let cause = match opened.cause {
+            EpochCause::Restored => v1::EpochCause::Restored,
+            EpochCause::QuorumLost => v1::EpochCause::QuorumLost,
+        };
+        Self {
+            epoch: opened.epoch,
+            cause: cause.into(),
+            after_index: opened.after_index,
+            after_chain: octets(&opened.after_chain),
+            after_millis: opened.after.millis(),
+            at_millis: opened.at.millis(),
+        }
+    }
+}
+
+impl TryFrom<v1::EpochOpened> for EpochOpened {
+    type Error = CodecError;
+
+    fn try_from(opened: v1::EpochOpened) -> Result<Self, CodecError> {
+        let cause = match opened.cause() {
+            v1::EpochCause::Restored => EpochCause::Restored,
+            v1::EpochCause::QuorumLost => EpochCause::QuorumLost,
+            v1::EpochCause::Unspecified => return Err(broken("cause of an epoch", "absent or unknown")),
+        };
+        Ok(Self {
+            epoch: opened.epoch,
+            cause,
+            after_index: opened.after_index,
+            after_chain: fixed("chain", &opened.after_chain)?,
+            after: moment(opened.after_millis),
+            at: moment(opened.at_millis),
+        })
+    }
+}
+
+impl From<&SignedCheckpoint> for v1::SignedCheckpoint {
+    fn from(signed: &SignedCheckpoint) -> Self {
+        Self {
+            epoch: signed.epoch,
+            index: signed.index,
+            chain: octets(&signed.chain),
+            at_millis: signed.at.millis(),
+            signature: octets(&signed.signature),
+        }
+    }
+}
+
+impl TryFrom<v1::SignedCheckpoint> for SignedCheckpoint {
+    type Error = CodecError;
+
+    fn try_from(signed: v1::SignedCheckpoint) -> Result<Self, CodecError> {
+        Ok(Self {
+            epoch: signed.epoch,
+            index: signed.index,
+            chain: fixed("chain", &signed.chain)?,
+            at: moment(signed.at_millis),
+            signature: fixed("signature", &signed.signature)?,
+        })
+    }
+}
+
 impl From<&Identity> for v1::Identity {
     fn from(identity: &Identity) -> Self {
         Self {
@@ -70,7 +136,8 @@ impl From<&TokenGrant> for v1::TokenGrant {
         use v1::token_grant::Kind;
         Self {
             kind: Some(match grant {
-                TokenGrant::Node => Kind::Node(v1::NodeGrant {}),
+                TokenGrant::Node => Kind::Node(v1::NodeGrant { learner: false }),
+                TokenGrant::Learner => Kind::Node(v1::NodeGrant { learner: true }),
                 TokenGrant::Agent { name, labels } => {
                     Kind::Agent(v1::AgentGrant { name: name.as_ref().map(ToString::to_string), labels: pairs(labels) })
                 }
@@ -85,7 +152,8 @@ impl TryFrom<v1::TokenGrant> for TokenGrant {
     fn try_from(grant: v1::TokenGrant) -> Result<Self, CodecError> {
         use v1::token_grant::Kind;
         Ok(match need("grant's kind", grant.kind)? {
-            Kind::Node(_) => Self::Node,
+            Kind::Node(v1::NodeGrant { learner: false }) => Self::Node,
+            Kind::Node(v1::NodeGrant { learner: true }) => Self::Learner,
             Kind::Agent(grant) => Self::Agent {
                 name: grant.name.map(|agent| name("agent", AgentName::parse(&agent))).transpose()?,
                 labels: map("labels", grant.labels)?,
@@ -113,6 +181,7 @@ impl From<Trigger> for v1::Trigger {
             Trigger::Due => Self::Due,
             Trigger::Requested => Self::Requested,
             Trigger::SpecChanged => Self::SpecChanged,
+            Trigger::Restored => Self::Restored,
             Trigger::Direct => Self::Direct,
         }
     }
@@ -127,6 +196,7 @@ impl TryFrom<v1::Trigger> for Trigger {
             v1::Trigger::Due => Self::Due,
             v1::Trigger::Requested => Self::Requested,
             v1::Trigger::SpecChanged => Self::SpecChanged,
+            v1::Trigger::Restored => Self::Restored,
             v1::Trigger::Direct => Self::Direct,
             v1::Trigger::Unspecified => return Err(broken("trigger", "unknown")),
         })

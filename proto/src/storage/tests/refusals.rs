@@ -1,8 +1,8 @@
 //! What a reader does not understand is an error, never a guess.
 
 use bytes::Bytes;
-use certwright_core::State;
-use certwright_core::log::{Codec, CodecError};
+use certwright_core::log::{Codec, CodecError, Fold as _};
+use certwright_core::{Event, Format, State};
 use prost::Message;
 
 use super::super::{DomainCodec, decode_entry, v1};
@@ -19,7 +19,7 @@ fn sample(kind: &str) -> v1::Event {
 
 #[test]
 fn unknown_versions() {
-    for version in [0, 2, u32::MAX] {
+    for version in [0, Format::NEWEST.0 + 1, u32::MAX] {
         let error = refuse_event(v1::Event { version, ..sample("TokenRevoked") });
         assert!(error.why.contains(&version.to_string()), "{error}");
         let entry = v1::Entry { version, ..v1::Entry::default() };
@@ -28,6 +28,27 @@ fn unknown_versions() {
         let chunk = v1::Chunk { version, records: Vec::new() }.encode_to_vec();
         assert!(DomainCodec.decode_cut(&mut [chunk].into_iter()).is_err());
     }
+}
+
+#[test]
+fn formats_that_do_not_fit() {
+    let error = refuse_event(v1::Event { version: 2, ..sample("TokenRevoked") });
+    assert!(error.why.contains("does not belong to format 2"), "{error}");
+    // A build that knows the event, and not what it takes into use.
+    let newer = Event::FormatRaised { format: Format(Format::NEWEST.0 + 1) };
+    let error = DomainCodec.decode_event(&DomainCodec.encode_event(&newer)).unwrap_err();
+    assert!(error.why.contains("install a newer one"), "{error}");
+    // One that does not know the event either.
+    let mut unknown = v1::Event { version: Format::NEWEST.0 + 1, kind: None }.encode_to_vec();
+    unknown.extend(UNKNOWN_FIELD);
+    let error = DomainCodec.decode_event(&unknown).unwrap_err();
+    assert!(error.why.contains("install a newer one"), "{error}");
+    let mut cut = samples::cut();
+    cut.cluster.format = Format(2);
+    let chunk = chunks(&cut).remove(0);
+    assert_eq!(DomainCodec.decode_cut(&mut [chunk.clone()].into_iter()).unwrap().cut(), cut);
+    let other = v1::Chunk { version: 1, records: Vec::new() }.encode_to_vec();
+    assert!(DomainCodec.decode_cut(&mut [chunk, other].into_iter()).is_err());
 }
 
 #[test]

@@ -3,16 +3,21 @@
 //! It refuses to know who asked for what.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use certwright_core::time::Timestamp;
+use certwright_proto::api::values::moment_from_message;
 use certwright_proto::v1;
 use serde_json::Value;
 
 use super::Verdict;
 
 const CHECKER: &str = "history";
+/// How far log time may be behind true time: what clocks differ by, and a step of one of them.
+const BEHIND_MAX: Duration = Duration::from_secs(2);
 
 /// Compares what every server tells, and looks at it.
-pub(crate) fn check(verdict: &Verdict, histories: &[(String, Vec<v1::Event>)]) {
+pub fn check(verdict: &Verdict, histories: &[(String, Vec<v1::Event>)]) {
     let (_, longest) = histories.iter().max_by_key(|(_, events)| events.len()).expect("there are servers");
     for (server, events) in histories {
         if let Some((one, other)) = events.iter().zip(longest).find(|(one, other)| one != other) {
@@ -30,8 +35,17 @@ pub(crate) fn check(verdict: &Verdict, histories: &[(String, Vec<v1::Event>)]) {
     }
 }
 
+/// Log time did not fall behind: the last event is not of before `then`, when it had not happened yet.
+pub(crate) fn check_time(verdict: &Verdict, history: &[v1::Event], then: Timestamp) {
+    let at = history.last().and_then(|event| event.at.as_ref());
+    let at = at.and_then(|at| moment_from_message("at", at).ok()).unwrap_or(Timestamp::EPOCH);
+    if then.since(at) > BEHIND_MAX {
+        verdict.report("I14", CHECKER, format_args!("the last entry is of {at}, it was {then} before it"));
+    }
+}
+
 /// Where an event stands.
-pub(crate) fn place(event: &v1::Event) -> (u64, u32, u32) {
+pub fn place(event: &v1::Event) -> (u64, u32, u32) {
     (event.index, event.ordinal, event.number)
 }
 

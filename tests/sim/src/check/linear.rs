@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 /// What was asked of the register, and what was answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Call {
+pub enum Call {
     /// It had this value.
     Read(u64),
     /// It has this value from now on.
@@ -19,19 +19,20 @@ pub(crate) enum Call {
 
 /// One call of one caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Operation {
-    pub(crate) call: Call,
+pub struct Operation {
+    /// The call.
+    pub call: Call,
     /// When it was sent.
-    pub(crate) begun: u64,
+    pub begun: u64,
     /// When it was answered; nobody knows whether and when an unanswered one took effect.
-    pub(crate) ended: Option<u64>,
+    pub ended: Option<u64>,
 }
 
 /// Operations that one history may have, so that a set of them fits one word.
-pub(crate) const OPERATIONS_MAX: usize = 128;
+pub const OPERATIONS_MAX: usize = 128;
 
 /// Whether there is such an order, from this value on.
-pub(crate) fn is_linearizable(first: u64, operations: &[Operation]) -> bool {
+pub fn is_linearizable(first: u64, operations: &[Operation]) -> bool {
     assert!(operations.len() <= OPERATIONS_MAX, "{} operations on one register", operations.len());
     let answered = operations.iter().zip(0..).filter(|(it, _)| it.ended.is_some());
     let wanted = answered.fold(0_u128, |set, (_, place)| set | 1 << place);

@@ -3,22 +3,24 @@
 //! It refuses to be told when to look.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use certwright_core::time::Timestamp;
 use certwright_core::x509::inspect::{inspect, verify_chain};
 use certwright_core::x509::pem;
 use certwright_custody::LeafKey;
 use certwright_seams::Disk;
-use certwright_seams::sim::SimDisk;
 
 /// Octets of a delivered file at most.
 const FILE_OCTETS_MAX: u64 = 64 * 1024;
 const CHECKER: &str = "pairs";
+/// What is read of a delivery.
+const NAMES: [&str; 4] = ["cert.pem", "key.pem", "chain.pem", "ca.pem"];
 
 /// One target.
-pub(crate) struct Consumer {
+pub struct Consumer {
     agent: String,
-    disk: SimDisk,
+    disk: Arc<dyn Disk>,
     live: PathBuf,
     last: Vec<u8>,
     serials: Vec<String>,
@@ -26,35 +28,54 @@ pub(crate) struct Consumer {
 
 impl Consumer {
     /// A consumer of one directory on one agent's machine.
-    pub(crate) fn new(agent: &str, disk: SimDisk, live: PathBuf) -> Self {
+    pub fn new(agent: &str, disk: Arc<dyn Disk>, live: PathBuf) -> Self {
         Self { agent: agent.to_owned(), disk, live, last: Vec::new(), serials: Vec::new() }
     }
 
     /// Whose target it is.
-    pub(crate) fn agent(&self) -> &str {
+    pub fn agent(&self) -> &str {
         &self.agent
     }
 
+    /// Whole pairs that it has seen, one after the other.
+    pub fn pairs(&self) -> usize {
+        self.serials.len()
+    }
+
     /// It must have seen this in the end.
-    pub(crate) fn check(&self, newest: Option<&String>, verdict: &super::Verdict) {
+    pub fn check(&self, newest: Option<&String>, verdict: &super::Verdict) {
         if !newest.is_some_and(|newest| self.serials.contains(newest)) {
             verdict.report("I8", CHECKER, format_args!("{} has not delivered {newest:?}", self.agent));
         }
     }
 
     /// Looks, at that time of the agent's clock.
-    pub(crate) fn look(&mut self, now: Timestamp, verdict: &super::Verdict) {
+    pub fn look(&mut self, now: Timestamp, verdict: &super::Verdict) {
         let read = |name: &str| self.disk.read(&self.live.join(name), FILE_OCTETS_MAX);
-        // Before the first delivery there is nothing.
-        let Ok(certificate) = read("cert.pem") else { return };
-        if certificate == self.last {
+        // Before the first delivery there is nothing, and during it the names come one by one.
+        let is_there = |name: &str| self.disk.exists(&self.live.join(name)).unwrap_or(false);
+        if self.serials.is_empty() && !NAMES.iter().all(|name| is_there(name)) {
             return;
         }
+        // Real agents do not wait while their files are read: what fails once is looked at again.
+        let certificate = match read("cert.pem").or_else(|_| read("cert.pem")) {
+            Ok(certificate) if certificate == self.last => return,
+            Ok(certificate) => certificate,
+            Err(error) => {
+                // Told once.
+                if !std::mem::take(&mut self.last).is_empty() {
+                    verdict.report("I6", CHECKER, format_args!("{}: cert.pem: {error}", self.agent));
+                }
+                return;
+            }
+        };
         match self.pair(&certificate, now) {
             Ok(serial) if self.serials.contains(&serial) => {
                 verdict.report("I6", CHECKER, format_args!("{}: {serial} came back", self.agent));
             }
             Ok(serial) => self.serials.push(serial),
+            // What was switched meanwhile, too.
+            Err(_) if read("cert.pem").is_ok_and(|now| now != certificate) => return,
             Err(what) => verdict.report("I6", CHECKER, format_args!("{}: {what}", self.agent)),
         }
         self.last = certificate;

@@ -3,14 +3,12 @@
 //! It refuses to trust servers about it: it looks at the disks.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use certwright_proto::v1;
-use memchr::memmem;
 use serde_json::Value;
 
-use crate::estate::Estate;
-use crate::machine::VOLUME;
+use crate::stage::Stage;
 
 const CHECKER: &str = "promises";
 
@@ -18,39 +16,40 @@ const CHECKER: &str = "promises";
 struct Issued {
     serial: String,
     index: u64,
-    /// Servers on whose platters its event was at that moment.
-    kept_by: usize,
+    /// Servers on whose platters its event was at that moment, where somebody could look.
+    kept_by: Option<usize>,
 }
 
 /// What callers were told.
 #[derive(Default)]
-pub(crate) struct Promises(RefCell<Vec<Issued>>);
+pub struct Promises(RefCell<Vec<Issued>>);
 
 impl Promises {
     /// A certificate has just arrived.
-    pub(crate) fn issued(&self, estate: &Estate, serial: &str, index: u64) {
+    pub fn issued(&self, estate: &impl Stage, serial: &str, index: u64) {
         let needle = hex::decode(serial).unwrap_or_default();
-        let kept = |server: &&String| {
-            let mut found = false;
-            let log = Path::new(VOLUME).join("server/log");
-            let look = |octets: &[u8]| found |= memmem::find(octets, &needle).is_some();
-            // A server without a log keeps nothing.
-            let _ = estate.machine(server).disk.durable(&log, look);
-            found
-        };
-        let kept_by = estate.servers().iter().filter(kept).count();
+        let kept_by = estate.kept_by(&needle);
         self.0.borrow_mut().push(Issued { serial: serial.to_owned(), index, kept_by });
     }
 
+    /// How many callers hold.
+    pub fn count(&self) -> usize {
+        self.0.borrow().len()
+    }
+
     /// Compares with what the log holds in the end.
-    pub(crate) fn check(&self, estate: &Estate, history: &[v1::Event]) {
+    pub fn check(&self, estate: &impl Stage, history: &[v1::Event]) {
+        self.check_first(self.count(), estate, history);
+    }
+
+    /// The same for those that came first, while others may still come.
+    pub fn check_first(&self, count: usize, estate: &impl Stage, history: &[v1::Event]) {
+        let issued: BTreeMap<String, &v1::Event> = history.iter().filter_map(issuance).collect();
         let majority = estate.servers().len() / 2 + 1;
-        for Issued { serial, index, kept_by } in &*self.0.borrow() {
-            let found = history.iter().find(|event| {
-                let data = || serde_json::from_str::<Value>(&event.data_json).unwrap_or_default();
-                event.r#type == "CertificateIssued" && data()["serial"] == *serial
-            });
-            let (is_there, is_kept, verdict) = (found.is_some(), *kept_by >= majority, &estate.verdict);
+        for Issued { serial, index, kept_by } in self.0.borrow().iter().take(count) {
+            let found = issued.get(serial);
+            let (is_there, is_kept, verdict) =
+                (found.is_some(), kept_by.is_none_or(|servers| servers >= majority), estate.verdict());
             if let Some(event) = found.filter(|event| event.index != *index) {
                 verdict.report("I3", CHECKER, format_args!("{serial} is at {}, not at {index}", event.index));
             }
@@ -59,7 +58,7 @@ impl Promises {
                 (true, false) => verdict.report(
                     "I1",
                     CHECKER,
-                    format_args!("{serial} was handed out when {kept_by} of {} kept it", estate.servers().len()),
+                    format_args!("{serial} was handed out when {kept_by:?} of {} kept it", estate.servers().len()),
                 ),
                 (false, true) => verdict.report("I3", CHECKER, format_args!("{serial} at {index} is lost")),
                 (false, false) => {
@@ -68,4 +67,10 @@ impl Promises {
             }
         }
     }
+}
+
+/// The serial of an event that issues one.
+fn issuance(event: &v1::Event) -> Option<(String, &v1::Event)> {
+    let data: Value = serde_json::from_str(&event.data_json).ok().filter(|_| event.r#type == "CertificateIssued")?;
+    Some((data["serial"].as_str()?.to_owned(), event))
 }

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 
 use certwright_core::Reason;
 use certwright_proto::v1;
+use certwright_proto::v1::certificates_client::CertificatesClient;
 use certwright_seams::Entropy;
 
 use super::{ISSUER, Window, pause};
 use crate::check::linear::{Call, OPERATIONS_MAX, Operation, is_linearizable};
 use crate::client::{Client, Stuck};
-use crate::estate::Estate;
+use crate::stage::Stage;
 
 /// Objects.
 const REGISTERS: usize = 2;
@@ -22,8 +23,10 @@ const LABEL: &str = "value";
 
 /// Everything that was asked of every object.
 #[derive(Default)]
-pub(crate) struct Registers {
+pub struct Registers {
     histories: RefCell<[Vec<Operation>; REGISTERS]>,
+    /// What every object holds when its history begins.
+    first: Cell<u64>,
     /// Time, as far as it matters: what was sent and answered before what.
     ticks: Cell<u64>,
     values: Cell<u64>,
@@ -50,12 +53,22 @@ fn value(object: &v1::Certificate) -> Result<u64, Stuck> {
 }
 
 impl Registers {
-    /// Makes the objects, with the value 0.
-    pub(crate) async fn declare(&self, client: &Client) -> Result<(), Stuck> {
+    /// Makes the objects, with their first value.
+    pub async fn declare(&self, client: &Client) -> Result<(), Stuck> {
         for register in 0..REGISTERS {
-            client.certificate(object(register, 0, String::new())).await?.map_err(|it| Stuck(format!("{it:?}")))?;
+            client
+                .certificate(object(register, self.first.get(), String::new()))
+                .await?
+                .map_err(|it| Stuck(format!("{it:?}")))?;
         }
         Ok(())
+    }
+
+    /// Begins other histories, from a value that no object ever had; nobody may be calling. An answer that is older than
+    /// that is known by its value.
+    pub fn begin_anew(&self) {
+        self.first.set(self.fresh());
+        self.histories.take();
     }
 
     fn tick(&self) -> u64 {
@@ -69,10 +82,11 @@ impl Registers {
     }
 
     /// One caller, who reads and writes until the window is over.
-    pub(crate) async fn use_them(
+    pub async fn use_them(
         &self,
-        estate: &Estate,
+        estate: &impl Stage,
         client: &Client,
+        readers: &[Client],
         caller: u64,
         window: &Window,
     ) -> Result<(), Stuck> {
@@ -84,23 +98,42 @@ impl Registers {
             }
             let begun = self.tick();
             let call = match draw.next_u64() % 3 {
-                0 => self.read(client, register).await?,
+                0 => self.read(client, &readers[draw.next_u64() as usize % readers.len()], register).await?,
                 1 => self.write(client, register).await?,
                 _ => self.exchange(client, register).await?,
             };
             let Some(call) = call else { continue };
             let operation = Operation { call, begun, ended: Some(self.tick()) };
             self.histories.borrow_mut()[register].push(operation);
-            estate.trace.tell("registers", format_args!("{caller} {register} {call:?}"));
+            estate.tell("registers", format_args!("{caller} {register} {call:?}"));
             estate.count();
             pause(&draw).await;
         }
         Ok(())
     }
 
-    async fn read(&self, client: &Client, register: usize) -> Result<Option<Call>, Stuck> {
+    /// One server has a quorum confirm where the log stands, another one answers from there.
+    async fn read(&self, client: &Client, reader: &Client, register: usize) -> Result<Option<Call>, Stuck> {
         let confirmed = client.cluster(true).await?.token;
-        Ok(Some(Call::Read(value(&client.get(&name(register), confirmed).await?)?)))
+        let request = v1::GetCertificateRequest { name: name(register), min_token: confirmed, ..Default::default() };
+        let get = async |channel| CertificatesClient::new(channel).get_certificate(request.clone()).await;
+        // One that was removed meanwhile never answers.
+        let seen = reader.once(get).await.and_then(|answer| answer.certificate);
+        seen.map(|seen| value(&seen).map(Call::Read)).transpose()
+    }
+
+    /// Reads every object through every server, each of which must answer.
+    pub async fn read_all(&self, client: &Client, readers: &[Client]) -> Result<(), Stuck> {
+        for register in 0..REGISTERS {
+            for reader in readers {
+                let begun = self.tick();
+                let confirmed = client.cluster(true).await?.token;
+                let call = Call::Read(value(&reader.get(&name(register), confirmed).await?)?);
+                let operation = Operation { call, begun, ended: Some(self.tick()) };
+                self.histories.borrow_mut()[register].push(operation);
+            }
+        }
+        Ok(())
     }
 
     async fn write(&self, client: &Client, register: usize) -> Result<Option<Call>, Stuck> {
@@ -122,10 +155,10 @@ impl Registers {
     }
 
     /// Whether all that was seen fits together.
-    pub(crate) fn check(&self, estate: &Estate) {
+    pub fn check(&self, estate: &impl Stage) {
         for (register, history) in self.histories.borrow().iter().enumerate() {
-            if !is_linearizable(0, history) {
-                estate.verdict.report("I13", "linear", format_args!("register {register}: {history:?}"));
+            if !is_linearizable(self.first.get(), history) {
+                estate.verdict().report("I13", "linear", format_args!("register {register}: {history:?}"));
             }
         }
     }

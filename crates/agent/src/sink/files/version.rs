@@ -5,6 +5,7 @@
 use std::io;
 use std::path::Path;
 
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::spec::FilesSink;
 use certwright_seams::Disk;
 use certwright_seams::disk::Open;
@@ -112,7 +113,7 @@ impl FilesWriter {
             self.disk.chown(path, style.owner, style.group)?;
         }
         self.disk.chmod(path, style.mode(kind))?;
-        file.sync_data()
+        if mutant::is(Mutant::DeliveryUnsynced) { Ok(()) } else { file.sync_data() }
     }
 
     /// Whether a version is there as it would be written now.

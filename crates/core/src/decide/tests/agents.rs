@@ -1,6 +1,6 @@
 //! Agents: admitted, labelled, renewed, removed.
 
-use crate::command::Command;
+use crate::command::{Command, Etag};
 use crate::event::{Event, TokenGrant, Trigger};
 use crate::limits;
 use crate::rejection::Reason;
@@ -24,7 +24,7 @@ fn consumed(key: u8) -> (crate::log::StreamId, Event) {
 }
 
 fn identified(who: &str, n: u64, key: u8) -> (crate::log::StreamId, Event) {
-    (agent(who).stream(), Event::AgentIdentityIssued { identity: identity(n, key) })
+    (agent(who).stream(), Event::AgentIdentityIssued { identity: identity(n, key), readmitted: false })
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn another_key_needs_a_token_for_exactly_this_agent() {
 fn a_removed_agent_does_not_come_back_with_its_old_token() {
     let mut world = with_token(None, &[]);
     world.must(&admit("new", 2, 50, Labels::new()));
-    world.must(&Command::RemoveAgent { agent: agent("new") });
+    world.must(&Command::RemoveAgent { agent: agent("new"), etag: Etag::default() });
     world.when(admit("new", 2, 51, Labels::new())).then_rejected(Reason::TokenUsed);
 }
 
@@ -105,7 +105,11 @@ fn labels_move_instances() {
     events.push(declared("zone-b", spec(selecting(&[("zone", "b")]))));
     let mut world = given(events);
     world.must(&Command::ReconcileCertificate { name: name("zone-a") });
-    let set = |pairs: &[(&str, &str)]| Command::SetAgentLabels { agent: agent("a1"), labels: labels(pairs) };
+    let set = |pairs: &[(&str, &str)]| Command::SetAgentLabels {
+        agent: agent("a1"),
+        etag: Etag::default(),
+        labels: labels(pairs),
+    };
     let world = world.when(set(&[("zone", "a")])).then_unchanged();
     let world = world.when(set(&[("zone", "b")])).then([
         (agent("a1").stream(), Event::AgentLabelsChanged { labels: labels(&[("zone", "b")]) }),
@@ -114,13 +118,25 @@ fn labels_move_instances() {
     ]);
     assert_eq!(world.state.unsettled(10), vec![]);
     let too_many: Labels = (0..=limits::LABELS_MAX).map(|n| (format!("l{n}"), String::new())).collect();
-    let command = Command::SetAgentLabels { agent: agent("a1"), labels: too_many };
+    let command = Command::SetAgentLabels { agent: agent("a1"), etag: Etag::default(), labels: too_many };
     world.when(command).then_rejected_at(Reason::InvalidSpec, "labels");
 }
 
 #[test]
+fn a_condition_on_another_version_is_refused() {
+    let etag = Etag("1-0.7".into());
+    let set = Command::SetAgentLabels { agent: agent("a1"), etag: etag.clone(), labels: labels(&[("zone", "b")]) };
+    given(estate()).when(set).then_rejected(Reason::EtagMismatch);
+    let remove = |etag| Command::RemoveAgent { agent: agent("a1"), etag };
+    given(estate()).when(remove(etag)).then_rejected(Reason::EtagMismatch);
+    let mut world = given(estate());
+    let etag = world.state.agents.get(&agent("a1")).unwrap().etag();
+    world.must(&remove(etag));
+}
+
+#[test]
 fn removal_takes_the_instances_away() {
-    let remove = || Command::RemoveAgent { agent: agent("a1") };
+    let remove = || Command::RemoveAgent { agent: agent("a1"), etag: Etag::default() };
     let world = given(estate()).when(remove()).then([
         (agent("a1").stream(), Event::AgentRemoved),
         (name("web").stream(), Event::InstanceRemoved { instance: web() }),

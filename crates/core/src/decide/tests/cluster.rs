@@ -2,6 +2,7 @@
 
 use crate::command::Command;
 use crate::event::{Event, SealedKey, TokenGrant};
+use crate::format::Format;
 use crate::ids::{AdministratorName, ClusterId, NodeId, cluster_stream};
 use crate::rejection::Reason;
 use crate::tests::fixtures::*;
@@ -19,7 +20,13 @@ fn bootstrap(cluster: u8, id: NodeId) -> Command {
 
 fn admit(id: NodeId, key: u8) -> Command {
     let identity = identity(200 + u64::from(key), key);
-    Command::AdmitNode { token: token("t1"), secret_hash: [9; 32], node: Box::new(node(id, key)), identity }
+    Command::AdmitNode {
+        token: token("t1"),
+        secret_hash: [9; 32],
+        node: Box::new(node(id, key)),
+        identity,
+        format: Format::NEWEST,
+    }
 }
 
 fn with_token() -> World {
@@ -60,8 +67,8 @@ fn node_ids_come_from_the_counter_and_never_recur() {
     assert_eq!(world.decide(&admit(2, 2)).unwrap_err().reason, Reason::TokenUsed, "a removed node does not come back");
     world.happen(token_created("t2", TokenGrant::Node).0, token_created("t2", TokenGrant::Node).1);
     let again = |id| match admit(id, 2) {
-        Command::AdmitNode { secret_hash, node, identity, .. } => {
-            Command::AdmitNode { token: token("t2"), secret_hash, node, identity }
+        Command::AdmitNode { secret_hash, node, identity, format, .. } => {
+            Command::AdmitNode { token: token("t2"), secret_hash, node, identity, format }
         }
         other => other,
     };
@@ -80,7 +87,8 @@ fn admission_checks_token_counter_and_name() {
     let mut taken = node(2, 2);
     taken.name = node(1, 1).name;
     let identity = identity(202, 2);
-    let command = Command::AdmitNode { token: token("t1"), secret_hash: [9; 32], node: Box::new(taken), identity };
+    let (token, secret_hash, format) = (token("t1"), [9; 32], Format::NEWEST);
+    let command = Command::AdmitNode { token, secret_hash, node: Box::new(taken), identity, format };
     with_token().when(command).then_rejected(Reason::AlreadyExists);
 }
 
@@ -96,8 +104,90 @@ fn the_last_node_stays() {
     world.must(&Command::WrapDataKey { node_id: 2, data_key_id: 1, wrapped: vec![8] });
     world.must(&Command::ProveDataKey { node_id: 2, data_key_id: 1 });
     let world = world.when(remove(1)).then([on_cluster(Event::NodeRemoved { node_id: 1 })]);
-    let world = world.when(remove(1)).then_unchanged();
+    assert_eq!(world.decide(&remove(1)).unwrap_err().reason, Reason::NotFound, "it is gone");
     world.when(remove(2)).then_rejected(Reason::InUse);
+}
+
+#[test]
+fn a_learner_joins_as_one_and_the_last_that_may_vote_stays_a_voter() {
+    let role = |node_id, learner| Command::SetNodeRole { node_id, learner };
+    let set = |node_id, learner| on_cluster(Event::NodeRoleSet { node_id, learner });
+    let mut events = estate();
+    events.push(token_created("t1", TokenGrant::Learner));
+    let world = given(events).when(admit(2, 2)).then([
+        (token("t1").stream(), Event::TokenConsumed { spki_hash: [2; 32] }),
+        joined(2, 2),
+        set(2, true),
+        on_cluster(Event::NodeIdentityIssued { node_id: 2, identity: identity(202, 2) }),
+    ]);
+    let mut world = world.when(admit(2, 2)).then_unchanged().when(role(2, true)).then_unchanged();
+    // Though it could open the data key, it does not vote: it is no heir.
+    world.must(&Command::WrapDataKey { node_id: 2, data_key_id: 1, wrapped: vec![8] });
+    world.must(&Command::ProveDataKey { node_id: 2, data_key_id: 1 });
+    assert_eq!(world.decide(&role(1, true)).unwrap_err().reason, Reason::InUse);
+    assert_eq!(world.decide(&Command::RemoveNode { node_id: 1 }).unwrap_err().reason, Reason::InUse);
+    let world = world.when(role(2, false)).then([set(2, false)]).when(role(1, true)).then([set(1, true)]);
+    world.when(role(9, true)).then_rejected(Reason::NotFound);
+}
+
+#[test]
+fn renewals_are_held_once_and_released_once() {
+    let hold = |ahead_millis| Command::HoldRenewals { ahead_millis };
+    let held = on_cluster(Event::RenewalsHeld { ahead_millis: 9 });
+    let world = given(estate()).when(Command::ReleaseRenewals).then_unchanged().when(hold(9)).then([held]);
+    let world = world.when(hold(10)).then_unchanged();
+    assert_eq!(world.state.cluster.hold.map(|hold| (hold.since, hold.ahead_millis)), Some((world.now, 9)));
+    let world = world.when(Command::ReleaseRenewals).then([on_cluster(Event::RenewalsReleased)]);
+    assert_eq!((world.state.cluster.hold, world.state.cluster.released_at), (None, Some(world.now)));
+}
+
+#[test]
+fn a_format_is_taken_into_use_when_every_server_knows_it() {
+    let raise =
+        |format, known_by: &[NodeId]| Command::RaiseFormat { format: Format(format), known_by: known_by.into() };
+    let raised = |format| on_cluster(Event::FormatRaised { format: Format(format) });
+    let mut events = estate();
+    events.extend([joined(2, 2), joined(3, 3), on_cluster(Event::NodeRemoved { node_id: 3 })]);
+    let world = given(events).when(raise(1, &[])).then_unchanged();
+    assert_eq!(world.decide(&raise(2, &[1])).unwrap_err().reason, Reason::Moved, "node 2 was not asked");
+    let world = world.when(raise(2, &[1, 2])).then([raised(2)]);
+    assert_eq!(world.state.cluster.format, Format(2));
+    // It never falls, and who is left behind is not asked for what is so already.
+    world
+        .when(raise(1, &[]))
+        .then_unchanged()
+        .when(raise(2, &[]))
+        .then_unchanged()
+        .when(raise(3, &[2, 1]))
+        .then([raised(3)]);
+}
+
+#[test]
+fn nothing_is_written_that_a_server_could_not_read() {
+    // In a cluster that knows less than the first format every event is a newer one.
+    let mut world = given(estate());
+    world.state.cluster.format = Format(0);
+    let hold = Command::HoldRenewals { ahead_millis: 9 };
+    assert_eq!(world.decide(&hold).unwrap_err().reason, Reason::UpgradePending);
+    assert!(world.decide(&Command::ReleaseRenewals).is_ok(), "nothing to write, nothing to refuse");
+    world.must(&Command::RaiseFormat { format: Format(2), known_by: vec![1] });
+    world.must(&hold);
+}
+
+#[test]
+fn a_server_that_could_not_read_the_log_does_not_get_in() {
+    let with = |format| match admit(2, 2) {
+        Command::AdmitNode { token, secret_hash, node, identity, .. } => {
+            Command::AdmitNode { token, secret_hash, node, identity, format }
+        }
+        other => other,
+    };
+    let mut world = with_token();
+    world.must(&Command::RaiseFormat { format: Format(2), known_by: vec![1] });
+    let refused = world.decide(&with(Format::told(0))).unwrap_err();
+    assert_eq!(refused.reason, Reason::BuildTooOld);
+    assert!(refused.message.contains("format 2, and node-2 knows 1"), "{}", refused.message);
+    assert!(world.decide(&with(Format(2))).is_ok(), "the token is still good");
 }
 
 #[test]

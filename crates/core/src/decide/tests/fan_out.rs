@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::command::Command;
+use crate::command::{Command, Etag};
 use crate::event::Event;
 use crate::limits;
 use crate::rejection::Reason;
@@ -58,7 +58,7 @@ fn a_certificate_has_at_most_so_many_instances() {
     let rejection = world.decide(&second).unwrap_err();
     assert_eq!((rejection.reason, rejection.field.as_deref()), (Reason::InvalidSpec, Some("spec.targets")));
     // One goes: the one that waited gets its room.
-    world.must(&Command::RemoveAgent { agent: agent("fleet-0") });
+    world.must(&Command::RemoveAgent { agent: agent("fleet-0"), etag: Etag::default() });
     assert_eq!(world.state.unsettled(10), vec![name("all")]);
     reconcile(&mut world);
     let all = world.state.certificates.get(&name("all")).unwrap();
@@ -87,7 +87,7 @@ fn an_agent_that_many_certificates_name_is_paired_a_few_at_a_time() {
     assert_eq!(added, limits::RECONCILE_MAX);
     assert_eq!(reconcile(&mut world), 1);
     assert_eq!(world.state.instances_of_agent(&agent("late")), count);
-    let events = world.must(&Command::RemoveAgent { agent: agent("late") });
+    let events = world.must(&Command::RemoveAgent { agent: agent("late"), etag: Etag::default() });
     assert_eq!(events.len(), 1 + limits::RECONCILE_MAX);
     assert_eq!(reconcile(&mut world), 1);
     assert_eq!(world.state.instances_of_agent(&agent("late")), 0);

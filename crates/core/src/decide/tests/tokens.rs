@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::command::Command;
+use crate::command::{Command, Etag};
 use crate::event::{Event, TokenGrant};
 use crate::limits;
 use crate::rejection::Reason;
@@ -52,11 +52,17 @@ fn tokens_live_for_a_bounded_time() {
 
 #[test]
 fn revoke_is_idempotent() {
-    let revoke = || Command::RevokeToken { id: token("t1") };
+    let revoke = || Command::RevokeToken { id: token("t1"), etag: Etag::default() };
     let world = with_token(any_agent()).when(revoke()).then([(token("t1").stream(), Event::TokenRevoked)]);
     let world = world.when(revoke()).then_unchanged();
     world.when(admit("new", 2, 9)).then_rejected(Reason::TokenRevoked);
     given(estate()).when(revoke()).then_rejected(Reason::NotFound);
+}
+
+#[test]
+fn revoking_another_version_is_refused() {
+    let revoke = Command::RevokeToken { id: token("t1"), etag: Etag("1-0.7".into()) };
+    with_token(any_agent()).when(revoke).then_rejected(Reason::EtagMismatch);
 }
 
 #[test]

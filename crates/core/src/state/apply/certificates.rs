@@ -2,7 +2,7 @@
 //!
 //! It refuses to move an instance's place in its agent's feed for a delivery: that would echo the agent's own report.
 
-use crate::event::{Delivered, Event, Issued};
+use crate::event::{Delivered, Event, Issued, Trigger};
 use crate::ids::{AgentName, CertificateName, InstanceId, Uid};
 use crate::limits;
 use crate::log::{Applied, Position, Revision};
@@ -38,7 +38,9 @@ impl State {
         let Some(id) = event.instance(applied.position) else {
             return;
         };
+        let mut is_counted = false;
         self.change_instance(name, id, |instance, spec_revision| {
+            is_counted = instance.failures == 0;
             instance.changed = applied.position;
             match event {
                 Event::IssuanceOpened { generation, trigger, .. } => {
@@ -56,6 +58,12 @@ impl State {
                 _ => {}
             }
         });
+        // A retry takes nobody's place.
+        if let (Event::IssuanceOpened { trigger: Trigger::Due, .. }, true, Some(hold)) =
+            (event, is_counted, &mut self.cluster.hold)
+        {
+            hold.begin(applied.at);
+        }
     }
 
     fn declare(&mut self, applied: &Applied<'_>, name: &CertificateName, spec: &CertificateSpec) {
@@ -65,7 +73,7 @@ impl State {
         let name = self.indexes.enter(name);
         let revision = applied.revision.unwrap_or(1);
         self.certificates.insert(Certificate {
-            uid: Uid(applied.position),
+            uid: Uid::new(applied.position, self.cluster.epoch),
             revision,
             name: name.clone(),
             spec: PackedSpec::pack(spec),

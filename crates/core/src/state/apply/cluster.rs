@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::event::{Event, Identity};
 use crate::log::{Applied, Position};
-use crate::state::{IdentityState, Node, State};
+use crate::state::{Cluster, IdentityState, Node, RenewalHold, State};
 
 /// What state remembers of an identity.
 pub(super) fn remembered(identity: &Identity, position: Position) -> IdentityState {
@@ -24,6 +24,10 @@ impl State {
                 cluster.id = Some(*cluster_id);
                 cluster.epoch = *epoch;
             }
+            Event::EpochOpened(opened) => {
+                cluster.epoch = opened.epoch;
+                cluster.epochs.push(**opened);
+            }
             Event::NodeJoined(record) => {
                 cluster.last_node_id = cluster.last_node_id.max(record.id);
                 let node = Node {
@@ -32,21 +36,9 @@ impl State {
                     proved: None,
                     identity: None,
                     removed: false,
+                    learner: false,
                 };
                 cluster.nodes.insert(record.id, node);
-            }
-            Event::DataKeyWrapped { node_id, data_key_id, wrapped } => {
-                if cluster.data_key_id == 0 {
-                    cluster.data_key_id = *data_key_id;
-                }
-                if let Some(node) = cluster.nodes.get_mut(node_id) {
-                    node.wrapped.insert(*data_key_id, wrapped.clone());
-                }
-            }
-            Event::DataKeyProved { node_id, data_key_id } => {
-                if let Some(node) = cluster.nodes.get_mut(node_id) {
-                    node.proved = Some(*data_key_id);
-                }
             }
             Event::NodeRemoved { node_id } => {
                 if let Some(node) = cluster.nodes.get_mut(node_id) {
@@ -56,19 +48,14 @@ impl State {
                     node.proved = None;
                 }
             }
-            Event::DataKeyRotated { data_key_id, wrapped } => {
-                cluster.data_key_id = *data_key_id;
-                for (node_id, wrapped) in wrapped {
-                    if let Some(node) = cluster.nodes.get_mut(node_id) {
-                        node.wrapped.insert(*data_key_id, wrapped.clone());
-                    }
-                }
+            Event::NodeRoleSet { node_id, learner } => {
+                cluster.nodes.entry(*node_id).and_modify(|node| node.learner = *learner);
             }
-            Event::DataKeyRetired { data_key_id } => {
-                for node in cluster.nodes.values_mut() {
-                    node.wrapped.remove(data_key_id);
-                }
+            Event::RenewalsHeld { ahead_millis } => {
+                cluster.hold = Some(RenewalHold::new(applied.at, *ahead_millis));
             }
+            Event::RenewalsReleased => (cluster.hold, cluster.released_at) = (None, Some(applied.at)),
+            Event::FormatRaised { format } => cluster.format = cluster.format.max(*format),
             Event::NodeIdentityIssued { node_id, identity } => {
                 if let Some(node) = cluster.nodes.get_mut(node_id) {
                     node.identity = Some(remembered(identity, applied.position));
@@ -76,6 +63,41 @@ impl State {
             }
             Event::AdministratorIdentityIssued { name, identity } => {
                 cluster.administrators.insert(name.clone(), remembered(identity, applied.position));
+            }
+            _ => cluster.apply_data_key(event),
+        }
+    }
+}
+
+impl Cluster {
+    /// Who can open which data key.
+    fn apply_data_key(&mut self, event: &Event) {
+        match event {
+            Event::DataKeyWrapped { node_id, data_key_id, wrapped } => {
+                if self.data_key_id == 0 {
+                    self.data_key_id = *data_key_id;
+                }
+                if let Some(node) = self.nodes.get_mut(node_id) {
+                    node.wrapped.insert(*data_key_id, wrapped.clone());
+                }
+            }
+            Event::DataKeyProved { node_id, data_key_id } => {
+                if let Some(node) = self.nodes.get_mut(node_id) {
+                    node.proved = Some(*data_key_id);
+                }
+            }
+            Event::DataKeyRotated { data_key_id, wrapped } => {
+                self.data_key_id = *data_key_id;
+                for (node_id, wrapped) in wrapped {
+                    if let Some(node) = self.nodes.get_mut(node_id) {
+                        node.wrapped.insert(*data_key_id, wrapped.clone());
+                    }
+                }
+            }
+            Event::DataKeyRetired { data_key_id } => {
+                for node in self.nodes.values_mut() {
+                    node.wrapped.remove(data_key_id);
+                }
             }
             _ => {}
         }

@@ -18,7 +18,7 @@ impl State {
         if let Event::TokenCreated { id, secret_hash, grant, expires_at } = event {
             self.forget_old_tokens(applied.at);
             self.tokens.insert(Token {
-                uid: Uid(applied.position),
+                uid: Uid::new(applied.position, self.cluster.epoch),
                 revision: applied.revision.unwrap_or(1),
                 id: id.clone(),
                 secret_hash: *secret_hash,
@@ -60,11 +60,11 @@ impl State {
                 let before = std::mem::replace(&mut agent.labels, labels.clone());
                 self.relabel(name, Some(&before), Some(labels));
             }
-            Event::AgentIdentityIssued { identity } => {
+            Event::AgentIdentityIssued { identity, readmitted } => {
                 if let Some(agent) = self.agents.get_mut(name) {
                     agent.revision = applied.revision.unwrap_or(agent.revision);
                     if agent.spki_hash != identity.spki_hash {
-                        agent.previous_spki_hash = Some(agent.spki_hash);
+                        agent.previous_spki_hash = Some(agent.spki_hash).filter(|_| !readmitted);
                         agent.spki_hash = identity.spki_hash;
                     }
                     agent.identity = Some(remembered(identity, applied.position));
@@ -95,7 +95,7 @@ impl State {
             }
             None => {
                 self.agents.insert(Agent {
-                    uid: Uid(applied.position),
+                    uid: Uid::new(applied.position, self.cluster.epoch),
                     revision: applied.revision.unwrap_or(1),
                     name: name.clone(),
                     labels: labels.clone(),
@@ -121,7 +121,7 @@ impl State {
     pub(super) fn apply_authority(&mut self, applied: &Applied<'_>, name: &AuthorityName, event: &Event) {
         if let Event::AuthorityDeclared { spec, public_key, sealed_key, .. } = event {
             self.authorities.insert(Authority {
-                uid: Uid(applied.position),
+                uid: Uid::new(applied.position, self.cluster.epoch),
                 revision: applied.revision.unwrap_or(1),
                 name: name.clone(),
                 spec: spec.clone(),
@@ -158,7 +158,7 @@ impl State {
         match event {
             Event::IssuerDeclared { spec, .. } => {
                 self.issuers.insert(Issuer {
-                    uid: Uid(applied.position),
+                    uid: Uid::new(applied.position, self.cluster.epoch),
                     revision: applied.revision.unwrap_or(1),
                     name: name.clone(),
                     spec: spec.clone(),

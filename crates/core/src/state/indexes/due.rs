@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Facts;
+use crate::event::Trigger;
 use crate::ids::CertificateName;
 use crate::time::Timestamp;
 
@@ -23,8 +24,28 @@ struct Entry {
     number: u32,
 }
 
+/// What is due for the same reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::state) enum Lane {
+    /// Never issued, or it says something old.
+    Missing,
+    /// Its renewal time came; may be held back.
+    Renewals,
+}
+
+impl Lane {
+    /// All of them.
+    pub(in crate::state) const ALL: [Self; 2] = [Self::Missing, Self::Renewals];
+}
+
 #[derive(Debug, Default)]
 pub(in crate::state) struct DueIndex {
+    missing: LaneIndex,
+    renewals: LaneIndex,
+}
+
+#[derive(Debug, Default)]
+struct LaneIndex {
     /// By due time.
     calendar: BTreeSet<Entry>,
     /// By urgency: the moment at which something goes dark.
@@ -34,62 +55,102 @@ pub(in crate::state) struct DueIndex {
 }
 
 impl DueIndex {
+    fn lane(&self, lane: Lane) -> &LaneIndex {
+        match lane {
+            Lane::Missing => &self.missing,
+            Lane::Renewals => &self.renewals,
+        }
+    }
+
+    fn lane_mut(&mut self, lane: Lane) -> &mut LaneIndex {
+        match lane {
+            Lane::Missing => &mut self.missing,
+            Lane::Renewals => &mut self.renewals,
+        }
+    }
+
     pub(super) fn put(&mut self, name: &CertificateName, facts: &Facts) {
-        if let Some(at) = facts.due {
-            self.calendar.insert(Entry { at, name: name.clone(), number: facts.number });
+        if let Some((at, trigger)) = facts.due {
+            let entry = Entry { at, name: name.clone(), number: facts.number };
+            self.lane_mut(lane_of(trigger)).calendar.insert(entry);
         }
     }
 
     pub(super) fn take(&mut self, name: &CertificateName, facts: &Facts) {
-        if let Some(at) = facts.due {
+        if let Some((at, trigger)) = facts.due {
+            let lane = self.lane_mut(lane_of(trigger));
             let mut entry = Entry { at, name: name.clone(), number: facts.number };
-            if !self.calendar.remove(&entry)
-                && let Some(urgency) = self.queued.remove(&(name.clone(), facts.number))
+            if !lane.calendar.remove(&entry)
+                && let Some(urgency) = lane.queued.remove(&(name.clone(), facts.number))
             {
                 entry.at = urgency;
-                self.queue.remove(&entry);
+                lane.queue.remove(&entry);
             }
         }
     }
 
     /// The first entry of the calendar if it is due at `now`.
-    pub(in crate::state) fn first_due(&self, now: Timestamp) -> Option<Held> {
-        let first = self.calendar.first().filter(|entry| entry.at <= now)?;
+    pub(in crate::state) fn first_due(&self, lane: Lane, now: Timestamp) -> Option<Held> {
+        let first = self.lane(lane).calendar.first().filter(|entry| entry.at <= now)?;
         Some((first.name.clone(), first.number))
     }
 
     /// Moves the first entry of the calendar to the queue.
-    pub(in crate::state) fn queue_first(&mut self, urgency: Timestamp) {
-        if let Some(mut entry) = self.calendar.pop_first() {
+    pub(in crate::state) fn queue_first(&mut self, lane: Lane, urgency: Timestamp) {
+        let lane = self.lane_mut(lane);
+        if let Some(mut entry) = lane.calendar.pop_first() {
             entry.at = urgency;
-            self.queued.insert((entry.name.clone(), entry.number), urgency);
-            self.queue.insert(entry);
+            lane.queued.insert((entry.name.clone(), entry.number), urgency);
+            lane.queue.insert(entry);
         }
     }
 
     /// The queue with each entry's urgency, most urgent first.
-    pub(in crate::state) fn queue(&self) -> impl Iterator<Item = (Timestamp, &CertificateName, u32)> {
-        self.queue.iter().map(|entry| (entry.at, &entry.name, entry.number))
+    pub(in crate::state) fn queue(&self, lane: Lane) -> impl Iterator<Item = (Timestamp, &CertificateName, u32)> {
+        self.lane(lane).queue.iter().map(|entry| (entry.at, &entry.name, entry.number))
+    }
+
+    /// How long the queue is.
+    pub(in crate::state) fn queue_len(&self, lane: Lane) -> usize {
+        self.lane(lane).queue.len()
     }
 
     /// What is due at `now` and still in the calendar, earliest due first.
-    pub(in crate::state) fn due_in_calendar(&self, now: Timestamp) -> impl Iterator<Item = (&CertificateName, u32)> {
-        let due = self.calendar.iter().take_while(move |entry| entry.at <= now);
+    pub(in crate::state) fn due_in_calendar(
+        &self,
+        lane: Lane,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (&CertificateName, u32)> {
+        let due = self.lane(lane).calendar.iter().take_while(move |entry| entry.at <= now);
         due.map(|entry| (&entry.name, entry.number))
     }
 
     /// When the next becomes due; the epoch when one is due already.
     pub(in crate::state) fn next(&self) -> Option<Timestamp> {
-        if !self.queue.is_empty() {
-            return Some(Timestamp::EPOCH);
-        }
-        self.calendar.first().map(|entry| entry.at)
+        Lane::ALL.into_iter().filter_map(|lane| self.lane(lane).next()).min()
     }
 
     /// Every instance that is due sometime.
     #[cfg(test)]
     pub(in crate::state) fn members(&self) -> BTreeSet<Held> {
-        let all = self.calendar.iter().chain(&self.queue);
+        let lanes = [&self.missing, &self.renewals].into_iter();
+        let all = lanes.flat_map(|lane| lane.calendar.iter().chain(&lane.queue));
         all.map(|entry| (entry.name.clone(), entry.number)).collect()
+    }
+}
+
+impl LaneIndex {
+    fn next(&self) -> Option<Timestamp> {
+        if !self.queue.is_empty() {
+            return Some(Timestamp::EPOCH);
+        }
+        self.calendar.first().map(|entry| entry.at)
+    }
+}
+
+const fn lane_of(trigger: Trigger) -> Lane {
+    match trigger {
+        Trigger::Due => Lane::Renewals,
+        _ => Lane::Missing,
     }
 }

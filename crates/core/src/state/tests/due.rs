@@ -34,6 +34,8 @@ fn world() -> World {
 }
 
 fn names(world: &World, limit: usize) -> Vec<String> {
+    let all = world.state.due(world.now, usize::MAX).len();
+    assert_eq!(world.state.due_count(world.now), all);
     world.state.due(world.now, limit).into_iter().map(|(_, name, ..)| name.name.to_string()).collect()
 }
 
@@ -86,6 +88,48 @@ fn a_herd_is_worked_off_in_order_of_expiry_though_few_move_at_a_time() {
     let expected: Vec<CertificateName> = (0..herd).rev().map(|n| name(&format!("c{n:04}"))).collect();
     assert_eq!(order, expected);
     assert_eq!(world.state.next_due(), None);
+}
+
+#[test]
+fn while_renewals_are_held_back_what_is_missing_does_not_wait() {
+    let mut world = world();
+    for n in 0..50 {
+        add(&mut world, &format!("c{n:02}"), Some((100, 200 + n)));
+    }
+    world.pass(Duration::from_secs(10_000));
+    add(&mut world, "new", None);
+    let held = |world: &World, renewals| {
+        let due = world.state.due_held(world.now, 10, renewals).into_iter();
+        due.map(|(_, name, ..)| name.name.to_string()).collect::<Vec<_>>()
+    };
+    // Some are in the queue by now, some in the calendar still.
+    assert_eq!(held(&world, 0), ["new"]);
+    assert_eq!(held(&world, 3), ["c00", "c01", "c02", "new"], "the least life left first");
+    assert_eq!(held(&world, 50).len(), 10);
+}
+
+#[test]
+fn a_hold_counts_the_renewals_of_an_hour() {
+    let mut world = world();
+    let id = add(&mut world, "one", Some((100, 200)));
+    let open = |trigger| Event::IssuanceOpened { instance: id, generation: 2, trigger };
+    let left = |world: &World| world.state.cluster.hold.unwrap().left(3, world.now);
+    world.happen(crate::ids::cluster_stream(), Event::RenewalsHeld { ahead_millis: 1 });
+    assert_eq!(left(&world), 3);
+    world.happen(name("one").stream(), open(Trigger::Due));
+    world.happen(name("one").stream(), open(Trigger::Requested));
+    world.happen(name("one").stream(), open(Trigger::SpecChanged));
+    assert_eq!(left(&world), 2, "only those whose time came");
+    for _ in 0..4 {
+        world.happen(name("one").stream(), open(Trigger::Due));
+    }
+    assert_eq!(left(&world), 0);
+    world.pass(Duration::from_secs(3599));
+    assert_eq!(left(&world), 0);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(left(&world), 3, "another hour");
+    world.happen(name("one").stream(), open(Trigger::Due));
+    assert_eq!(left(&world), 2);
 }
 
 #[test]

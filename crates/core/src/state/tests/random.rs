@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use crate::command::{Command, Etag};
 use crate::event::{Delivered, Event, Stage, TokenGrant, Trigger};
+use crate::format::Format;
 use crate::ids::{AgentName, CertificateName, InstanceId, cluster_stream};
 use crate::log::{Applied, Fold, Position, StreamId};
 use crate::spec::{CertificateSpec, Holder};
@@ -81,8 +82,8 @@ fn op() -> impl Strategy<Value = Op> {
             identity: identity(u64::from(n) * 10 + u64::from(key), key),
         }),
         2 => (who(), prop::collection::vec(zone(), 0..3))
-            .prop_map(|(agent, pairs)| Command::SetAgentLabels { agent, labels: labels(&pairs) }),
-        1 => who().prop_map(|agent| Command::RemoveAgent { agent }),
+            .prop_map(|(agent, pairs)| Command::SetAgentLabels { agent, etag: Etag::default(), labels: labels(&pairs) }),
+        1 => who().prop_map(|agent| Command::RemoveAgent { agent, etag: Etag::default() }),
     ];
     let issuers = prop_oneof![
         Just(Command::CreateIssuer { name: issuer("second"), spec: issuer_spec("root") }),
@@ -268,11 +269,15 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         prop::collection::vec(zone(), 0..3).prop_map(|pairs| Event::AgentLabelsChanged { labels: labels(&pairs) }),
         Just(Event::AgentRemoved),
-        Just(Event::AgentIdentityIssued { identity: identity(1, 1) }),
+        any::<bool>().prop_map(|readmitted| Event::AgentIdentityIssued { identity: identity(1, 1), readmitted }),
         Just(Event::TokenConsumed { spki_hash: [1; 32] }),
         Just(Event::TokenRevoked),
         Just(Event::IssuerDeleted),
         Just(Event::NodeRemoved { node_id: 1 }),
+        any::<bool>().prop_map(|learner| Event::NodeRoleSet { node_id: 1, learner }),
+        any::<u64>().prop_map(|ahead_millis| Event::RenewalsHeld { ahead_millis }),
+        Just(Event::RenewalsReleased),
+        (1..4u32).prop_map(|format| Event::FormatRaised { format: Format(format) }),
     ];
     prop_oneof![4 => certificates, 3 => issuance, 3 => estate]
 }

@@ -39,9 +39,9 @@ fn a_cut_stays_what_it_was() {
     let cut = world.state.cut();
     let before = format!("{cut:?}");
     world.must(&Command::DeleteCertificate { name: name("web"), etag: Etag::default() });
-    world.must(&Command::RemoveAgent { agent: agent("a2") });
+    world.must(&Command::RemoveAgent { agent: agent("a2"), etag: Etag::default() });
     let id = prepare_token(&mut world);
-    world.must(&Command::RevokeToken { id });
+    world.must(&Command::RevokeToken { id, etag: Etag::default() });
     assert_eq!(format!("{cut:?}"), before);
     assert_ne!(format!("{:?}", world.state.cut()), before);
 }

@@ -238,10 +238,10 @@ fn an_agent_that_comes_back_does_not_resume_what_was_another_life() {
         let mut world = given(estate());
         let before = world.state.applied;
         if with_instances {
-            world.must(&Command::RemoveAgent { agent: agent("a1") });
+            world.must(&Command::RemoveAgent { agent: agent("a1"), etag: Etag::default() });
         } else {
             delete(&mut world, "web");
-            world.must(&Command::RemoveAgent { agent: agent("a1") });
+            world.must(&Command::RemoveAgent { agent: agent("a1"), etag: Etag::default() });
         }
         world.happen(registered("a1", &[]).0, registered("a1", &[]).1);
         assert!(world.state.scope_since(&agent("a1"), before, 10).is_none());

@@ -108,6 +108,105 @@ fn every_flipped_octet_and_every_cut_is_noticed() {
 }
 
 #[test]
+fn every_octet_that_flips_on_disk_sets_the_snapshot_aside_and_the_one_before_is_used() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1).boot());
+    let snapshots = Snapshots::open(Arc::clone(&disk), "/data/snapshots".into(), OWNER).unwrap();
+    let mut replica = replica();
+    let older = snapshots.write::<Toy>(&*codec(), &replica.cut()).unwrap();
+    replica.apply(&Entry { log_id: log_id(1, 3), payload: EntryPayload::Blank }, None);
+    let newer = snapshots.write::<Toy>(&*codec(), &replica.cut()).unwrap();
+    let octets = disk.read(&newer.path, 1 << 20).unwrap();
+    for place in 0..octets.len() {
+        let mut damaged = octets.clone();
+        damaged[place] ^= 0x40;
+        disk.write_atomic(&newer.path, &damaged, 0o600).unwrap();
+        assert_eq!(snapshots.recover::<Toy>(&*codec()).unwrap().unwrap().index(), 2, "octet {place}");
+        assert!(!disk.exists(&newer.path).unwrap(), "octet {place}");
+        // So is one that a peer could not use.
+        disk.write_atomic(&newer.path, &damaged, 0o600).unwrap();
+        snapshots.doubt(&newer).unwrap();
+        assert_eq!(snapshots.newest().unwrap().unwrap().1, older, "octet {place}");
+    }
+    disk.write_atomic(&newer.path, &octets, 0o600).unwrap();
+    snapshots.doubt(&newer).unwrap();
+    assert_eq!(snapshots.newest().unwrap().unwrap().1, newer, "what is whole stays");
+}
+
+/// Chunks that this build's codec cannot read, in a sound file.
+fn of_a_newer_build(file: &dyn File) {
+    let mut writer = Writer::new(file);
+    writer.frame(Kind::Header, &encode(&header(OWNER, &replica().cut()))).unwrap();
+    writer.frame(Kind::State, b"a later format").unwrap();
+    writer.finish().unwrap();
+}
+
+#[test]
+fn what_a_newer_build_wrote_is_no_damage_and_stays() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1).boot());
+    let snapshots = Snapshots::open(Arc::clone(&disk), "/data/snapshots".into(), OWNER).unwrap();
+    let newest = snapshots.write::<Toy>(&*codec(), &replica().cut()).unwrap();
+    let known = disk.read(&newest.path, 1 << 20).unwrap();
+    let file = disk.open(&newest.path, Open::Create(0o600)).unwrap();
+    file.set_len(0).unwrap();
+    of_a_newer_build(&*file);
+    let chunks = disk.read(&newest.path, 1 << 20).unwrap();
+    // The file's own version is one more; its digest is what it should be.
+    let mut version = known.clone();
+    version[11] += 1;
+    let end = version.len() - 32;
+    let digest = aws_lc_rs::digest::digest(&SHA256, &version[..end - 9]);
+    version[end..].copy_from_slice(digest.as_ref());
+    for octets in [chunks, version] {
+        disk.write_atomic(&newest.path, &octets, 0o600).unwrap();
+        assert_eq!(snapshots.recover::<Toy>(&*codec()).err().unwrap().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(disk.read(&newest.path, 1 << 20).unwrap(), octets);
+    }
+    // Builds of before have set it aside; the newer one finds it there.
+    let aside = newest.path.with_extension("damaged");
+    disk.write_atomic(&newest.path, &known, 0o600).unwrap();
+    disk.rename(&newest.path, &aside).unwrap();
+    assert_eq!(snapshots.recover::<Toy>(&*codec()).unwrap().unwrap().index(), 2);
+    assert_eq!(snapshots.newest().unwrap().unwrap().1.path, newest.path);
+}
+
+#[test]
+fn a_cut_leaves_a_snapshot_alone_that_is_arriving_or_being_installed() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1).boot());
+    let snapshots = Snapshots::open(Arc::clone(&disk), "/data/snapshots".into(), OWNER).unwrap();
+    let elsewhere = Files::new().write(&replica());
+    let mut replica = replica();
+    let mut cut = || {
+        let index = replica.index() + 1;
+        replica.apply(&Entry { log_id: log_id(1, index), payload: EntryPayload::Blank }, None);
+        snapshots.write::<Toy>(&*codec(), &replica.cut()).unwrap();
+    };
+    let (path, file) = snapshots.go_on(&[7; 32], 0).unwrap();
+    file.write_at(0, &elsewhere).unwrap();
+    cut();
+    assert!(disk.exists(&path).unwrap());
+    let arrived = snapshots.arrived(SnapshotFile { path, octets: elsewhere.len() as u64 }).unwrap();
+    let (other, _) = snapshots.go_on(&[8; 32], 0).unwrap();
+    cut();
+    assert_eq!(snapshots.install::<Toy>(&*codec(), &arrived).unwrap().index(), 2);
+    assert!(disk.exists(&other).unwrap());
+    // Of one whose transfer broke off before the program ended nobody wants more.
+    let snapshots = Snapshots::open(Arc::clone(&disk), "/data/snapshots".into(), OWNER).unwrap();
+    snapshots.write::<Toy>(&*codec(), &replica.cut()).unwrap();
+    assert!(!disk.exists(&other).unwrap());
+}
+
+#[test]
+fn a_damaged_snapshot_without_another_one_wants_a_cut() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1).boot());
+    let snapshots = Snapshots::open(Arc::clone(&disk), "/data/snapshots".into(), OWNER).unwrap();
+    let only = snapshots.write::<Toy>(&*codec(), &replica().cut()).unwrap();
+    assert!(!snapshots.doubt(&only).unwrap());
+    disk.open(&only.path, Open::Write).unwrap().write_at(20, &[0xff; 8]).unwrap();
+    assert!(snapshots.doubt(&only).unwrap());
+    assert!(disk.exists(&only.path).unwrap());
+}
+
+#[test]
 fn snapshots_of_another_cluster_or_epoch_are_refused() {
     let files = Files::new();
     let octets = files.write(&replica());

@@ -95,18 +95,18 @@ async fn a_jump_without_a_chain_value_leaves_it_unknown_but_sound() {
 }
 
 #[tokio::test]
-async fn few_indexes_stay_in_memory() {
+async fn the_places_of_so_many_entries_stay_in_memory() {
     let rig = Rig::new(5);
     let (wal, _) = rig.open();
-    let count = (limits::WAL_INDEXES_KEPT as u64 + 3) * 15;
+    let count = limits::WAL_INDEX_ENTRIES_KEPT as u64 + 3 * 15;
     append(&wal, &records(0, count, 1, 4000)).await;
-    assert!(rig.segments().len() > limits::WAL_INDEXES_KEPT + 1);
     done(|done| wal.purge(mark(count - 1, 1), None, done)).await.unwrap();
     assert!(matches!(wal.inner.shared.archive().look_up(0, 1), archive::Lookup::NotLoaded(_)), "forgotten");
     assert_eq!(wal.archive_read(0, count, usize::MAX).unwrap().len() as u64, count);
     let not_loaded = (0..count)
         .filter(|index| matches!(wal.inner.shared.archive().look_up(*index, index + 1), archive::Lookup::NotLoaded(_)));
-    assert!(not_loaded.count() >= 15);
+    // The segment being written counts besides.
+    assert!((15..count as usize / 2).contains(&not_loaded.count()));
 }
 
 #[tokio::test]

@@ -146,6 +146,11 @@ impl Saga {
 
     /// Ends the life of an open log.
     async fn end(&mut self, wal: &Wal, power: bool) {
+        // Now and then in good order, as far as the disk lets it.
+        let orderly = self.rng.random_range(0..4) == 0;
+        if orderly {
+            wal.close().await;
+        }
         self.end_dead(power);
         wal.close().await;
     }

@@ -68,6 +68,42 @@ async fn what_was_not_synced_is_written_again_before_the_log_goes_on() {
     }
 }
 
+/// A write that fails in the middle leaves any part of its batch in the file.
+#[tokio::test]
+async fn a_short_write_stops_everything_and_what_it_left_does_no_harm() {
+    let rig = Rig::new(9);
+    let (wal, _) = rig.open();
+    append(&wal, &records(0, 2, 1, 100)).await;
+    let path = rig.segments().remove(0);
+    // What the whole write would have put there.
+    let twin = Rig::on(rig.disk.fork(1));
+    let (other, _) = twin.open();
+    append(&other, &records(2, 6, 1, 303)).await;
+    let whole = twin.disk.read(&path, u64::MAX).unwrap();
+    rig.disk.inject(fault(Operation::Write, ".seg"));
+    assert!(done(|done| wal.append(records(2, 6, 1, 303), done)).await.is_err());
+    assert!(wal.fatal().borrow().is_some());
+    wal.close().await;
+    let before = rig.disk.read(&path, u64::MAX).unwrap();
+    let from = before.iter().zip(&whole).position(|(one, other)| one != other).unwrap();
+    let to = segment::written_octets(&whole);
+    for end in (from..=to).step_by(41) {
+        let short = Rig::on(rig.disk.fork(end as u64));
+        let file = short.disk.open(&path, Open::Write).unwrap();
+        file.write_at(from as u64, &whole[from..end]).unwrap();
+        file.sync_data().unwrap();
+        let (wal, recovered) = short.open();
+        let last = recovered.last.unwrap().index;
+        assert_eq!(live(&wal), [records(0, 2, 1, 100), records(2, last + 1, 1, 303)].concat(), "{end} octets");
+        append(&wal, &records(last + 1, last + 3, 2, 500)).await;
+        short.disk.crash();
+        let (wal, recovered) = short.open();
+        assert_eq!(recovered.last, Some(mark(last + 2, 2)), "{end} octets");
+        wal.close().await;
+        assert_eq!(short.verify().finding, None, "{end} octets");
+    }
+}
+
 #[tokio::test]
 async fn an_error_while_going_over_to_the_next_segment_stops_everything() {
     let faults = [

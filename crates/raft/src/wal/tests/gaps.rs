@@ -157,3 +157,31 @@ fn fill(rig: &Rig, rng: &mut StdRng) -> Result<u64, u64> {
         Err(_) => Err(sure),
     }
 }
+
+#[tokio::test]
+async fn verification_reads_what_fills_a_gap() {
+    let rig = Rig::new(4);
+    let (wal, gaps) = jumped(&rig).await;
+    append(&wal, &records(TO, TO + 3, 1, 300)).await;
+    wal.close().await;
+    let report = rig.verify();
+    assert_eq!((report.finding, report.absent, report.next_index), (None, vec![(FROM, TO - 1)], TO + 3));
+    let gap = gaps.unfilled().unwrap();
+    let middle = gaps.add(gaps.progress(&gap).unwrap(), &records(FROM, 40, 1, 300)).unwrap();
+    assert_eq!(rig.verify().absent, vec![(40, TO - 1)]);
+    let end = gaps.add(middle, &records(40, TO, 1, 300)).unwrap();
+    assert!(gaps.finish(&gap, end).unwrap());
+    let report = rig.verify();
+    assert_eq!((report.finding, report.absent, report.entries), (None, vec![], TO + 3));
+    for name in rig.disk.list(backfill()).unwrap().iter().filter(|name| segment::parse_name(name).is_some()) {
+        let path = backfill().join(name);
+        let size = rig.disk.open(&path, Open::Read).unwrap().len().unwrap();
+        for offset in 0..size {
+            rig.disk.flip(&path, offset, 0x10).unwrap();
+            let finding = rig.verify().finding.unwrap_or_else(|| panic!("octet {offset} of {}", path.display()));
+            assert!((FROM..=TO).contains(&finding.first_bad_index), "{finding:?}");
+            rig.disk.flip(&path, offset, 0x10).unwrap();
+        }
+    }
+    assert_eq!(rig.verify().finding, None);
+}

@@ -108,7 +108,7 @@ async fn what_was_acknowledged_survives_sigkill() {
         }
         segments = wal.segments().len();
         wal.close().await;
-        assert_eq!(verify(&OsDisk, &directory).unwrap().finding, None, "life {life}");
+        assert_eq!(verify_at(&directory).finding, None, "life {life}");
     }
     assert!(segments > 2, "the lives went over to new segments, too");
 }

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use certwright_core::Format;
 use certwright_core::event::{NodeRecord, Stage, Trigger};
 use certwright_core::ids::{AdministratorName, AuthorityName, ClusterId, IssuerName, NodeName, TargetName, TokenId};
 use certwright_core::spec::PackedSpec;
 use certwright_core::state::{
-    Agent, Authority, Certificate, Certified, Cluster, Cut, Delivery, Generated, IdentityState, Instance, Issuer, Node,
-    Open, Token,
+    Agent, Authority, Certificate, Certified, CheckpointKey, Checkpoints, Cluster, Cut, Delivery, Generated,
+    IdentityState, Instance, Issuer, Node, Open, RenewalHold, Token,
 };
 
 use super::*;
@@ -88,6 +89,7 @@ fn cluster() -> Cluster {
         proved: Some(6),
         identity: Some(identity_state()),
         removed: false,
+        learner: false,
     };
     let gone = Node {
         record: NodeRecord { id: 2, name: NodeName::parse("node-2").unwrap(), ..node_record() },
@@ -95,15 +97,25 @@ fn cluster() -> Cluster {
         proved: None,
         identity: None,
         removed: true,
+        learner: true,
     };
     Cluster {
         revision: 20,
         id: Some(ClusterId([0x01; 16])),
-        epoch: 2,
+        epoch: 3,
+        epochs: vec![epoch_opened()],
         last_node_id: 4,
         nodes: BTreeMap::from([(2, gone), (4, node)]),
         data_key_id: 6,
         administrators: BTreeMap::from([(AdministratorName::parse("admin").unwrap(), identity_state())]),
+        hold: Some(RenewalHold { since: at(20_000), ahead_millis: 3_600_000, hour: at(21_000), begun: 7 }),
+        released_at: Some(at(19_000)),
+        checkpoints: Checkpoints {
+            revision: 3,
+            key: Some(CheckpointKey { public_key: [0x13; 32], sealed_key: sealed_key() }),
+            last: Some((signed_checkpoint(), position(18, 1))),
+        },
+        format: Format::FIRST,
     }
 }
 

@@ -5,11 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use certwright_core::Event;
-use certwright_core::event::{Delivered, Identity, Issued, NodeRecord, SealedKey, Stage, TokenGrant, Trigger};
+use certwright_core::event::{
+    Delivered, EpochCause, EpochOpened, Identity, Issued, NodeRecord, SealedKey, SignedCheckpoint, Stage, TokenGrant,
+    Trigger,
+};
 use certwright_core::ids::{AdministratorName, AuthorityName, ClusterId, IssuerName, NodeName, TargetName, TokenId};
 use certwright_core::log::{Append, Guard, RequestId, StreamId, Trace, Transaction};
 use certwright_core::spec::{IssuerKind, IssuerSpec};
+use certwright_core::{Event, Format};
 
 use super::*;
 
@@ -33,6 +36,10 @@ pub(crate) fn identity() -> Identity {
         not_after: at(2_000),
         certificate: Arc::from([0x30, 0x23]),
     }
+}
+
+pub(crate) fn signed_checkpoint() -> SignedCheckpoint {
+    SignedCheckpoint { epoch: 2, index: 17, chain: [0x14; 32], at: at(500), signature: [0x15; 64] }
 }
 
 pub(crate) fn sealed_key() -> SealedKey {
@@ -84,6 +91,11 @@ pub(crate) fn events() -> Vec<Event> {
     events
 }
 
+pub(crate) fn epoch_opened() -> EpochOpened {
+    let (after_chain, after) = ([0x15; 32], at(7_000));
+    EpochOpened { epoch: 3, cause: EpochCause::Restored, after_index: 41, after_chain, after, at: at(8_000) }
+}
+
 fn cluster_events() -> Vec<Event> {
     let name = AdministratorName::parse("admin").unwrap();
     vec![
@@ -96,11 +108,19 @@ fn cluster_events() -> Vec<Event> {
         Event::DataKeyRetired { data_key_id: 6 },
         Event::NodeIdentityIssued { node_id: 4, identity: identity() },
         Event::AdministratorIdentityIssued { name, identity: identity() },
+        Event::CheckpointKeyMade { public_key: [0x13; 32], sealed_key: sealed_key() },
+        Event::CheckpointKeyResealed { sealed_key: sealed_key() },
+        Event::CheckpointSigned(Box::new(signed_checkpoint())),
+        Event::NodeRoleSet { node_id: 4, learner: true },
+        Event::RenewalsHeld { ahead_millis: 3_600_000 },
+        Event::RenewalsReleased,
+        Event::EpochOpened(Box::new(epoch_opened())),
+        Event::FormatRaised { format: Format(2) },
     ]
 }
 
 fn joining_events() -> Vec<Event> {
-    let id = TokenId::parse("t-1").unwrap();
+    let (id, learner) = (TokenId::parse("t-1").unwrap(), TokenId::parse("t-2").unwrap());
     let secret_hash = *b"secret-hash-canary-secret-hash-c";
     vec![
         Event::TokenCreated { id: id.clone(), secret_hash, grant: TokenGrant::Node, expires_at: at(5_000) },
@@ -109,8 +129,9 @@ fn joining_events() -> Vec<Event> {
         Event::TokenRevoked,
         Event::AgentRegistered { name: agent_name(), labels: labels(&[("role", "edge")]), spki_hash: [0x42; 32] },
         Event::AgentLabelsChanged { labels: labels(&[("region", "eu"), ("role", "edge")]) },
-        Event::AgentIdentityIssued { identity: identity() },
+        Event::AgentIdentityIssued { identity: identity(), readmitted: true },
         Event::AgentRemoved,
+        Event::TokenCreated { id: learner, secret_hash, grant: TokenGrant::Learner, expires_at: at(5_000) },
     ]
 }
 

@@ -1,0 +1,72 @@
+//! Verifies the log in a data directory offline: what `raft` proves of entries, that their events can be read, and that
+//! every signed checkpoint says what the chain was.
+//!
+//! It refuses to write and to ask a server: what it says rests on the files alone.
+
+use std::path::{Path, PathBuf};
+
+use certwright_core::{Reason, Rejection};
+use certwright_raft::wal::{self, Places, Report, Seen};
+use certwright_seams::Disk;
+
+use crate::data_dir::{BACKFILL, LOG, file_failed};
+
+pub(crate) mod tally;
+
+use tally::Tally;
+
+/// What verification found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogReport {
+    /// Events in entries that are not superseded and were found good.
+    pub events: u64,
+    /// Signed checkpoints that say what the chain was.
+    pub checkpoints: u64,
+    /// Those of which it is not known here: the key or the entries that they cover are not in this log.
+    pub checkpoints_unknown: u64,
+    /// What was found of the entries.
+    pub log: Report,
+}
+
+/// Verifies the log of a data directory, or of a directory that holds nothing but a log; `tell` hears of every file.
+pub fn verify_log(disk: &dyn Disk, directory: &Path, tell: &mut dyn FnMut(String)) -> Result<LogReport, Rejection> {
+    let places = Found::look(disk, directory)?;
+    let mut tally = Tally::default();
+    let mut see = |seen: Seen<'_>| {
+        if let Seen::Segment(path, index) = seen {
+            tell(format!("{}: from entry {index}", path.display()));
+        }
+        tally.see(seen)
+    };
+    let places = Places { log: &places.log, backfill: places.backfill.as_deref() };
+    let log = wal::verify_seeing(disk, places, &mut see)
+        .map_err(|error| Rejection::new(Reason::FileFailed, error.to_string()))?;
+    let (checkpoints, checkpoints_unknown) = tally.checkpoints();
+    Ok(LogReport { events: tally.events(), checkpoints, checkpoints_unknown, log })
+}
+
+/// Where the log lies.
+struct Found {
+    log: PathBuf,
+    backfill: Option<PathBuf>,
+}
+
+impl Found {
+    fn look(disk: &dyn Disk, directory: &Path) -> Result<Self, Rejection> {
+        let exists = |path: &Path| disk.exists(path).map_err(|error| file_failed("open", path, error));
+        let (log, backfill) = (directory.join(LOG), directory.join(BACKFILL));
+        if exists(&log)? {
+            let backfill = if exists(&backfill)? { Some(backfill) } else { None };
+            return Ok(Self { log, backfill });
+        }
+        let names = disk.list(directory).map_err(|error| file_failed("open", directory, error))?;
+        if names.iter().any(|name| name.extension().is_some_and(|end| end == "seg")) {
+            return Ok(Self { log: directory.to_path_buf(), backfill: None });
+        }
+        let what = format!("{} holds no log: name a server's data directory", directory.display());
+        Err(Rejection::new(Reason::FileFailed, what))
+    }
+}
+
+#[cfg(test)]
+mod tests;

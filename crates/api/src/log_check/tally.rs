@@ -1,0 +1,139 @@
+//! What the entries of a log say, entry by entry: how many events, and whether checkpoints agree with the chain.
+//!
+//! It refuses events that it cannot read: a newer program wrote them, or they were altered.
+
+use std::collections::VecDeque;
+
+use certwright_core::Event;
+use certwright_core::event::SignedCheckpoint;
+use certwright_core::ids::ClusterId;
+use certwright_proto::storage::{DomainCodec, decode_entry};
+use certwright_raft::chain::Chain;
+use certwright_raft::wal::{Record, Seen};
+
+/// Values of the chain remembered for the next checkpoint: many times what the busiest log has between two.
+const CHAINS_MAX: usize = 1 << 16;
+
+/// Counts events; those of entries that are superseded later are taken back.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// Of entries that nothing supersedes any more.
+    settled: u64,
+    /// Index of the first of the entries below.
+    first_index: u64,
+    /// Events of each entry since the log's beginning, or since a snapshot was jumped to.
+    counts: Vec<u32>,
+    /// The chain's value after the newest entries, by index.
+    chains: VecDeque<(u64, Chain)>,
+    cluster_id: Option<ClusterId>,
+    key: Option<[u8; 32]>,
+    /// Agreed, and not known here.
+    checkpoints: (u64, u64),
+}
+
+impl Tally {
+    /// For entries from that index on, with the chain's value before it.
+    pub(crate) fn from(first_index: u64, chain: Chain) -> Self {
+        let mut tally = Self { first_index, ..Self::default() };
+        if let Some(before) = first_index.checked_sub(1) {
+            tally.remember(before, Some(chain));
+        }
+        tally
+    }
+
+    pub(crate) fn events(&self) -> u64 {
+        self.settled + self.counts.iter().map(|&count| u64::from(count)).sum::<u64>()
+    }
+
+    /// Checkpoints that agree with the chain, and those of which that is not known here.
+    pub(crate) fn checkpoints(&self) -> (u64, u64) {
+        self.checkpoints
+    }
+
+    pub(crate) fn see(&mut self, seen: Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Segment(..) => Ok(()),
+            Seen::Entry(record, chain) => {
+                // The checkpoint in an entry is about those before it.
+                let events = self.read(record)?;
+                self.count(record.index, events);
+                self.remember(record.index, chain);
+                Ok(())
+            }
+            Seen::Superseded(next_index) => {
+                self.counts.truncate(next_index.saturating_sub(self.first_index) as usize);
+                self.chains.retain(|(index, _)| *index < next_index);
+                Ok(())
+            }
+            Seen::Jumped(next_index, chain) => {
+                (self.settled, self.first_index, self.counts) = (self.events(), next_index, Vec::new());
+                self.remember(next_index.saturating_sub(1), chain);
+                Ok(())
+            }
+        }
+    }
+
+    fn count(&mut self, index: u64, events: u32) {
+        if index == self.first_index + self.counts.len() as u64 {
+            self.counts.push(events);
+        } else {
+            // Of a gap: fetched entries are committed ones.
+            self.settled += u64::from(events);
+        }
+    }
+
+    fn remember(&mut self, index: u64, chain: Option<Chain>) {
+        if self.chains.back().is_some_and(|(last, _)| last + 1 != index) {
+            self.chains.clear();
+        }
+        if let Some(chain) = chain {
+            self.chains.push_back((index, chain));
+        }
+        if self.chains.len() > CHAINS_MAX {
+            self.chains.pop_front();
+        }
+    }
+
+    /// How many events an entry holds; what they say of the log is compared with it.
+    fn read(&mut self, record: &Record) -> Result<u32, String> {
+        if !record.has_transactions() {
+            return Ok(0);
+        }
+        let entry = decode_entry(&DomainCodec, record.payload.clone())
+            .map_err(|error| format!("{error}: altered, or written by a newer certwright"))?;
+        let appends = entry.transactions.iter().flat_map(|transaction| &transaction.appends);
+        let mut count = 0;
+        for event in appends.flat_map(|append| &append.events) {
+            count += 1;
+            match event {
+                Event::ClusterBootstrapped { cluster_id, .. } => self.cluster_id = Some(*cluster_id),
+                Event::CheckpointKeyMade { public_key, .. } => self.key = Some(*public_key),
+                Event::CheckpointSigned(signed) => self.compare(signed)?,
+                _ => {}
+            }
+        }
+        Ok(count)
+    }
+
+    fn compare(&mut self, signed: &SignedCheckpoint) -> Result<(), String> {
+        let at = signed.index;
+        let signer = self.cluster_id.zip(self.key);
+        if signer.is_some_and(|(cluster_id, key)| !signed.of(cluster_id).is_signed(&key, &signed.signature)) {
+            return Err(format!("the signature of the checkpoint at {at} does not verify"));
+        }
+        let place = self.chains.binary_search_by_key(&at, |(index, _)| *index);
+        match (signer, place) {
+            (_, Ok(place)) if self.chains[place].1 != signed.chain => {
+                Err(format!("the checkpoint at {at} says another chain than the entries before it have"))
+            }
+            (Some(_), Ok(_)) => {
+                self.checkpoints.0 += 1;
+                Ok(())
+            }
+            _ => {
+                self.checkpoints.1 += 1;
+                Ok(())
+            }
+        }
+    }
+}

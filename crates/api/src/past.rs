@@ -1,0 +1,122 @@
+//! Certificates as they were: folded anew from their own stream of the log.
+//!
+//! It refuses to guess: while this server lacks entries of the stream, it says so. What other streams do to a certificate is
+//! not folded: that its agent joined again and has yet to prove its deliveries anew is not seen.
+
+use std::sync::Arc;
+
+use certwright_core::ids::CertificateName;
+use certwright_core::log::{Position, StreamId};
+use certwright_core::state::State;
+use certwright_core::time::Timestamp;
+use certwright_core::{Reason, Rejection};
+use certwright_issuance::projector;
+use certwright_proto::api::certificate::certificate_to_message;
+use certwright_proto::api::values::moment_from_message;
+use certwright_proto::v1;
+use certwright_proto::v1::get_certificate_request::AsOf;
+use certwright_raft::{Effective, ReadError};
+
+use crate::doors::{Doors, read_failed};
+use crate::history;
+use crate::limits::BEHIND_WAIT;
+
+/// Positions of a stream looked up at a time.
+const PAGE: usize = 256;
+
+/// The last entry that counts.
+#[derive(Clone, Copy)]
+struct Until {
+    index: u64,
+    at: Timestamp,
+}
+
+/// A stream folded up to some moment.
+struct Folded {
+    state: State,
+    /// The last transaction about it.
+    position: Position,
+    at: Timestamp,
+}
+
+/// The certificate as it was.
+pub(crate) async fn certificate(
+    doors: &Arc<Doors>,
+    name: &CertificateName,
+    as_of: &AsOf,
+) -> Result<v1::GetCertificateResponse, Rejection> {
+    if let AsOf::Index(index) = as_of {
+        let beyond = |error: ReadError| match error {
+            ReadError::Behind { applied, .. } => {
+                let message = format!("the log of this server ends at {applied}");
+                Rejection::field(Reason::InvalidSpec, "index", message)
+            }
+            other => read_failed(other),
+        };
+        doors.log.wait_applied(*index, BEHIND_WAIT).await.map_err(beyond)?;
+    }
+    let (applied, now) = doors.log.read(|view| (view.index, view.at));
+    let until = match as_of {
+        AsOf::Index(index) => Until { index: *index, at: now },
+        AsOf::Time(time) => Until { index: applied, at: moment_from_message("time", time)?.min(now) },
+    };
+    let wipes = doors.log.projection_wipes();
+    doors.log.wait_projected(until.index, BEHIND_WAIT).await.map_err(read_failed)?;
+    let Folded { state, position, at } = fold(doors, &name.stream(), until).await?;
+    if doors.log.projection_wipes() != wipes {
+        return Err(Rejection::new(Reason::Behind, "the index of the log is being built anew here"));
+    }
+    let absent = || Rejection::new(Reason::NotFound, format!("there was no certificate {name} then"));
+    let certificate = state.certificates.get(name).ok_or_else(absent)?;
+    // Whether it had expired is a question of the moment that was asked for.
+    let seen_at = match as_of {
+        AsOf::Time(_) => until.at,
+        AsOf::Index(index) => history::stamp(doors, *index).await?.max(at),
+    };
+    Ok(v1::GetCertificateResponse {
+        certificate: Some(certificate_to_message(certificate, seen_at)),
+        token: Some(doors.token(position)),
+    })
+}
+
+/// Folds what was written to a stream.
+async fn fold(doors: &Doors, stream: &StreamId, until: Until) -> Result<Folded, Rejection> {
+    let mut folded = Folded { state: State::default(), position: Position::START, at: Timestamp::EPOCH };
+    let prefix = projector::stream_prefix(stream);
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = doors.log.scan(&prefix, after.as_deref(), PAGE);
+        for position in page.iter().filter_map(|(key, _)| projector::position_of_key(stream, key)) {
+            if position.index > until.index || !take(doors, stream, position, until.at, &mut folded).await? {
+                return Ok(folded);
+            }
+        }
+        match page.into_iter().next_back() {
+            Some((last, _)) => after = Some(last),
+            None => return Ok(folded),
+        }
+    }
+}
+
+/// Folds one transaction, unless it is later than that.
+async fn take(
+    doors: &Doors,
+    stream: &StreamId,
+    position: Position,
+    latest: Timestamp,
+    folded: &mut Folded,
+) -> Result<bool, Rejection> {
+    let found = history::transaction(doors, position).await?;
+    let Effective { at, transaction } = found.ok_or_else(|| {
+        let message = format!("entry {} of the log is not kept here", position.index);
+        Rejection::new(Reason::Behind, message)
+    })?;
+    if at > latest {
+        return Ok(false);
+    }
+    for append in transaction.appends.iter().filter(|append| append.stream == *stream) {
+        append.fold_into(&mut folded.state, position, at, &transaction.actor);
+    }
+    (folded.position, folded.at) = (position, at);
+    Ok(true)
+}

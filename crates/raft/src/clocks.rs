@@ -1,0 +1,317 @@
+//! The voters' clocks as this node has heard of them, and the time that may be stamped: never far ahead of their median.
+//!
+//! It refuses to set any clock right, and to follow one that goes ahead alone: one machine's jump must not age the estate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use certwright_core::mutant::{self, Mutant};
+use certwright_core::time::Timestamp;
+use certwright_seams::Clock;
+
+use crate::limits::{CLOCK_AHEAD_MAX, CLOCK_FRESH};
+
+/// The end of the year 9999, beyond which no certificate is valid.
+const WALL_MILLIS_MAX: u64 = 253_402_300_799_000;
+
+/// How far the median of clocks may go ahead of the time that passed while this node ran, before that is a jump.
+const JUMP: Duration = Duration::from_secs(10 * 60);
+/// The same for the time that passed since the log was last written, as this node found it: nobody ran then, it may be.
+const ABSENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A jump that no leader has put on record for so long was none of the estate's.
+const JUMP_KEPT: Duration = Duration::from_secs(3600);
+
+/// How far ahead of this node's clock the time that may be stamped goes back to it, at half speed: what a clock that was
+/// wrong for a moment can have left. Further ahead it is the clock that was set back.
+const SLEW_MAX: Duration = Duration::from_secs(10);
+
+/// What a voter's clock showed at a moment of this node's monotonic clock.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    wall_millis: u64,
+    taken: Duration,
+}
+
+/// Where the time that may be stamped goes on from: at half speed until what it is ahead is made up for.
+#[derive(Clone, Copy)]
+struct Base {
+    from: Sample,
+    ahead_millis: u64,
+}
+
+impl Base {
+    fn shows(&self, monotonic: Duration) -> u64 {
+        let passed = self.from.shows(monotonic) - self.from.wall_millis;
+        self.from.wall_millis + passed - self.ahead_millis.min(passed / 2)
+    }
+
+    /// Whether it still goes at half speed.
+    fn is_slow(&self, monotonic: Duration) -> bool {
+        (self.from.shows(monotonic) - self.from.wall_millis) / 2 < self.ahead_millis
+    }
+}
+
+#[derive(Default)]
+struct Heard {
+    me: u64,
+    voters: BTreeSet<u64>,
+    samples: BTreeMap<u64, Sample>,
+    /// The last time that may be stamped whatever clocks say, and when: log time as it was found, then what a quorum of
+    /// clocks bounded. From there on time goes by the monotonic clock.
+    base: Option<Base>,
+    /// The furthest that a quorum's median was, or log time as it was found, and when: what a jump is measured by.
+    reached: Option<Sample>,
+    /// A quorum's median has come as far as that since this node started.
+    is_bounded: bool,
+    /// The newest jump that nobody has put on record, and when it was noticed.
+    jump: Option<(ClockJump, Duration)>,
+}
+
+/// The clocks of a quorum went ahead of the time that passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClockJump {
+    /// What they should have shown.
+    pub from: Timestamp,
+    /// What they showed.
+    pub to: Timestamp,
+}
+
+impl ClockJump {
+    /// By how much, milliseconds.
+    pub fn ahead_millis(&self) -> u64 {
+        self.to.millis().saturating_sub(self.from.millis())
+    }
+}
+
+/// The clocks.
+pub(crate) struct Clocks {
+    clock: Arc<dyn Clock>,
+    heard: Mutex<Heard>,
+}
+
+/// How this node's clock stands to the others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Comparison {
+    /// Milliseconds that it is ahead of the median of at least three clocks.
+    pub(crate) ahead_millis: i64,
+    /// The other voters whose clocks are close to the median.
+    pub(crate) close: Vec<u64>,
+}
+
+impl Clocks {
+    /// Clocks of which none is known but this node's; `at` is the log time that it opens with.
+    pub(crate) fn new(clock: Arc<dyn Clock>, me: u64, at: Timestamp) -> Self {
+        let mut heard = Heard { me, ..Heard::default() };
+        heard.written(at, clock.monotonic());
+        Self { clock, heard: Mutex::new(heard) }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node's monotonic time, between asking and hearing.
+    pub(crate) fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// Takes the newest set of voters; what is no voter has no say. Whose clocks are known now may not be a quorum of the
+    /// next set: they are looked at.
+    pub(crate) fn elect(&self, voters: BTreeSet<u64>) {
+        let mut heard = self.heard();
+        heard.samples.retain(|id, _| voters.contains(id));
+        heard.voters = voters;
+        drop(heard);
+        self.look();
+    }
+
+    /// Whom to ask.
+    pub(crate) fn others(&self) -> Vec<u64> {
+        let heard = self.heard();
+        heard.voters.iter().copied().filter(|id| *id != heard.me).collect()
+    }
+
+    /// A voter said what its clock shows, between these two moments.
+    pub(crate) fn note(&self, voter: u64, wall_millis: u64, asked: Duration, answered: Duration) {
+        let mut heard = self.heard();
+        // Whatever is beyond that no machine shows by mistake.
+        if heard.voters.contains(&voter) && wall_millis <= WALL_MILLIS_MAX {
+            heard.samples.insert(voter, Sample { wall_millis, taken: asked + answered.saturating_sub(asked) / 2 });
+        }
+    }
+
+    /// Log time if it were stamped now: this node's clock, at most [`CLOCK_AHEAD_MAX`] ahead of the median of a quorum of
+    /// fresh clocks. It never goes back, and falls behind what it was and the time that has passed since by a little at most:
+    /// a clock that is set back, or of two the one that is behind, must not make time stand still. Without a quorum that is
+    /// all there is: nothing is ever stamped ahead on one clock's word. A node without a log that knows no voters goes by its
+    /// own clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        let mut heard = self.heard();
+        // Not before: whoever waited for the lock would bring an older time along.
+        let (own, monotonic) = (self.clock.wall_millis(), self.clock.monotonic());
+        if mutant::is(Mutant::ClockUnbounded) || mutant::is(Mutant::LogTimeGoesBack) {
+            return Timestamp::from_millis(own);
+        }
+        if let Some(base) = heard.base.filter(|_| mutant::is(Mutant::LogTimeFrozen)) {
+            return Timestamp::from_millis(base.from.wall_millis);
+        }
+        let passed = heard.base.map_or(0, |base| base.shows(monotonic));
+        let times = heard.times(own, monotonic);
+        if heard.voters.is_empty() {
+            return Timestamp::from_millis(if heard.base.is_some() { passed } else { own });
+        }
+        if times.len() <= heard.voters.len() / 2 {
+            return Timestamp::from_millis(passed);
+        }
+        let bounded = own.min(median(&times).saturating_add(CLOCK_AHEAD_MAX.as_millis() as u64));
+        heard.measure(median(&times), monotonic);
+        heard.go_on(bounded.max(passed), passed.saturating_sub(bounded), monotonic)
+    }
+
+    /// Looks whether the median of a quorum jumped: every node does, all the time, so that whoever comes to lead knows.
+    pub(crate) fn look(&self) {
+        let (own, monotonic) = (self.clock.wall_millis(), self.clock.monotonic());
+        let mut heard = self.heard();
+        let times = heard.times(own, monotonic);
+        if !heard.voters.is_empty() && times.len() > heard.voters.len() / 2 {
+            heard.measure(median(&times), monotonic);
+        }
+    }
+
+    /// The log has entries up to then. One stamped in the midst of a jump proves that time passed there: it was this machine
+    /// that was suspended. Until a quorum of clocks says more, it is at least that late.
+    pub(crate) fn stamped(&self, at: Timestamp) {
+        let passed = |(jump, _): &mut (ClockJump, Duration)| at > jump.from.plus(JUMP) && at.plus(JUMP) < jump.to;
+        let mut heard = self.heard();
+        heard.jump.take_if(passed);
+        let monotonic = self.clock.monotonic();
+        if !heard.is_bounded {
+            // Whoever wrote that may have ended before it put the jump on record; after a restore nobody has.
+            heard.compare(at.millis(), ABSENCE, monotonic);
+            heard.written(at, monotonic);
+        }
+    }
+
+    /// A snapshot of then came from others: somebody ran while this node was away.
+    pub(crate) fn installed(&self, at: Timestamp) {
+        let mut heard = self.heard();
+        heard.jump.take_if(|(jump, _)| at > jump.from.plus(JUMP));
+        if !heard.is_bounded {
+            heard.written(at, self.clock.monotonic());
+        }
+    }
+
+    /// The newest jump, until [`forget_jump`](Self::forget_jump).
+    pub(crate) fn jump(&self) -> Option<ClockJump> {
+        let monotonic = self.clock.monotonic();
+        let mut heard = self.heard();
+        heard.jump.take_if(|(_, noticed)| monotonic.saturating_sub(*noticed) > JUMP_KEPT);
+        heard.jump.map(|(jump, _)| jump)
+    }
+
+    /// That jump was put on record.
+    pub(crate) fn forget_jump(&self, known: ClockJump) {
+        self.heard().jump.take_if(|(jump, _)| *jump == known);
+    }
+
+    /// Whether a quorum of clocks is known.
+    pub(crate) fn is_known(&self) -> bool {
+        let (own, monotonic) = (self.clock.wall_millis(), self.clock.monotonic());
+        let heard = self.heard();
+        heard.times(own, monotonic).len() > heard.voters.len() / 2
+    }
+
+    /// How this node's clock stands to the voters'; `None` while fewer than three are known: of two nobody can say which
+    /// one is wrong.
+    pub(crate) fn compare(&self) -> Option<Comparison> {
+        let (own, monotonic) = (self.clock.wall_millis(), self.clock.monotonic());
+        let heard = self.heard();
+        let times = heard.times(own, monotonic);
+        if times.len() < 3 {
+            return None;
+        }
+        let median = median(&times);
+        let is_close = |it: &Sample| it.shows(monotonic).abs_diff(median) <= CLOCK_AHEAD_MAX.as_millis() as u64;
+        let close = heard.samples.iter().filter(|(_, it)| it.is_fresh(monotonic) && is_close(it)).map(|(id, _)| *id);
+        let ahead_millis = i64::try_from(own).unwrap_or(i64::MAX).saturating_sub_unsigned(median);
+        Some(Comparison { ahead_millis, close: close.collect() })
+    }
+}
+
+impl Sample {
+    /// What the clock would show now.
+    fn shows(&self, monotonic: Duration) -> u64 {
+        self.wall_millis.saturating_add(monotonic.saturating_sub(self.taken).as_millis() as u64)
+    }
+
+    fn is_fresh(&self, monotonic: Duration) -> bool {
+        monotonic.saturating_sub(self.taken) <= CLOCK_FRESH
+    }
+}
+
+impl Heard {
+    /// The log was written then, which is later than what is known so far, or changes nothing.
+    fn written(&mut self, at: Timestamp, monotonic: Duration) {
+        let found = Sample { wall_millis: at.millis(), taken: monotonic };
+        let is_later = |than: Option<u64>| at.millis() > than.unwrap_or_default();
+        if is_later(self.reached.map(|reached| reached.shows(monotonic))) {
+            self.reached = Some(found);
+        }
+        if is_later(self.base.map(|base| base.shows(monotonic))) {
+            self.base = Some(Base { from: found, ahead_millis: 0 });
+        }
+    }
+
+    /// It is that late now, which is so many milliseconds ahead of what clocks say.
+    fn go_on(&mut self, millis: u64, ahead_millis: u64, monotonic: Duration) -> Timestamp {
+        let made_up_millis = if ahead_millis <= SLEW_MAX.as_millis() as u64 { ahead_millis } else { 0 };
+        let is_slow = self.base.is_some_and(|base| base.is_slow(monotonic));
+        // While the base holds it stays: whoever asked often would lose what is less than a millisecond each time.
+        if ahead_millis == 0 || self.base.is_none() || is_slow != (made_up_millis > 0) {
+            let from = Sample { wall_millis: millis, taken: monotonic };
+            self.base = Some(Base { from, ahead_millis: made_up_millis });
+        }
+        Timestamp::from_millis(millis)
+    }
+
+    /// Notices a jump when a time is ahead of where time should be by now, by more than that; returns the latter.
+    fn compare(&mut self, millis: u64, tolerance: Duration, monotonic: Duration) -> Option<u64> {
+        let expected = self.reached.map(|reached| reached.shows(monotonic));
+        let is_jump = |from: &u64| millis.saturating_sub(*from) > tolerance.as_millis() as u64;
+        if let Some(from) = expected.filter(is_jump).filter(|_| !mutant::is(Mutant::JumpUnnoticed)) {
+            let (from, to) = (Timestamp::from_millis(from), Timestamp::from_millis(millis));
+            self.jump = Some((ClockJump { from, to }, monotonic));
+        }
+        expected
+    }
+
+    /// Takes the median of a quorum for where time is by now.
+    fn measure(&mut self, median: u64, monotonic: Duration) {
+        let expected = self.compare(median, if self.is_bounded { JUMP } else { ABSENCE }, monotonic);
+        // Log time as it was found may be ahead of the median, by as much as one clock could take it along.
+        let slack = SLEW_MAX.as_millis() as u64;
+        self.is_bounded |= expected.is_none_or(|expected| median.saturating_add(slack) >= expected);
+        let reached = Sample { wall_millis: median.max(expected.unwrap_or_default()), taken: monotonic };
+        self.reached = Some(reached);
+        self.base.get_or_insert(Base { from: reached, ahead_millis: 0 });
+    }
+
+    /// What the clocks of voters show now as far as they are known, in order; this node's own is one of them, if it votes
+    /// or no voters are known yet.
+    fn times(&self, own: u64, monotonic: Duration) -> Vec<u64> {
+        let has_say = self.voters.is_empty() || self.voters.contains(&self.me);
+        let fresh = self.samples.values().filter(|it| it.is_fresh(monotonic)).map(|it| it.shows(monotonic));
+        let mut times: Vec<u64> = fresh.chain(has_say.then_some(own)).collect();
+        times.sort_unstable();
+        times
+    }
+}
+
+/// The middle one; the lower one of two: log time that waits does less harm than log time that is ahead.
+fn median(times: &[u64]) -> u64 {
+    times[(times.len() - 1) / 2]
+}
+
+#[cfg(test)]
+mod tests;
