@@ -16,7 +16,7 @@ impl Format {
     /// The format of every cluster to begin with, and of builds that say nothing of formats.
     pub const FIRST: Self = Self(1);
     /// The newest format that this build knows.
-    pub const NEWEST: Self = Self(1);
+    pub const NEWEST: Self = Self(2);
 
     /// As servers tell it each other: nothing, from builds that know none but the first.
     pub fn told(number: u32) -> Self {

@@ -148,7 +148,7 @@ fn servers_are_upgraded_one_by_one_and_taken_back_while_the_format_waits() {
     rollout.fleet.restart_as(&old, &third, &[]);
     eventually("the older build stops", SERVER_WITHIN, || rollout.fleet.is_gone(&third).then_some(()));
     let said = rollout.log(&third);
-    assert!(said.contains("it has fields that this build does not know"), "{said}");
+    assert!(said.contains("format 2 is unknown; this build reads up to format 1"), "{said}");
     rollout.fleet.restart(&third);
     rollout.settled();
     rollout.people.go_on(4);
