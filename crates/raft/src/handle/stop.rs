@@ -50,6 +50,12 @@ impl<F: Fold> Log<F> {
         self.inner.shared.cuts.due.notify_one();
     }
 
+    /// Whether a cut is due that has not been begun.
+    #[cfg(test)]
+    pub(crate) fn cut_is_due(&self) -> bool {
+        self.inner.shared.cuts.is_due()
+    }
+
     /// Asks a peer for a vote that it would never give; tells how the connection fares.
     #[cfg(test)]
     pub(crate) async fn ask(&self, node_id: u64) -> Result<(), tonic::Status> {
