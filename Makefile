@@ -14,7 +14,7 @@ help:
 	@echo "make check   formatting, lints, licences and bans, tidiness"
 	@echo "make build   optimised binaries; the last line printed is the folder that holds them"
 	@echo "make bench   the figures of docs/benchmarks.md"
-	@echo "make simulate  the whole system in simulation: SEEDS=N FROM=K"
+	@echo "make simulate  the whole system in simulation: SEEDS=N FROM=K FAST=1"
 	@echo "make mutants   bugs planted on purpose, and which check finds them: ONLY=NAME"
 	@echo "make fuzz      coverage-guided: TARGET=NAME SECONDS=600; every target in turn without one"
 	@echo "make chaos     real servers under power cuts and other faults, as root: CUTS=N CYCLES=N"
@@ -45,17 +45,20 @@ build:
 bench: build
 	tests/bench.sh $(CARGO_TARGET_DIR)/release
 
-# The whole system in simulation, SEEDS runs from seed FROM on; TRACE=1 prints what happens.
+# The whole system in simulation, SEEDS runs from seed FROM on; TRACE=1 prints what happens. FAST=1 pays for thousands of
+# seeds: everything is compiled once more, optimised.
 SEEDS ?= 200
 FROM ?= 1
+SIMULATION := $(if $(FAST),simulation,dev)
+SIMULATORS = $(CARGO_TARGET_DIR)/$(if $(FAST),simulation,debug)
 simulate:
-	cargo build --locked -p certwright-sim
-	$(CARGO_TARGET_DIR)/debug/simulate --seeds $(SEEDS) --from $(FROM) $(if $(MUTANT),--mutant $(MUTANT)) $(if $(TRACE),--trace)
+	cargo build --locked -p certwright-sim --profile $(SIMULATION)
+	$(SIMULATORS)/simulate --seeds $(SEEDS) --from $(FROM) $(if $(MUTANT),--mutant $(MUTANT)) $(if $(TRACE),--trace)
 
 # Bugs planted one by one; fails when a check does not find one.
 mutants:
-	cargo build --locked -p certwright-sim
-	$(CARGO_TARGET_DIR)/debug/mutants $(if $(ONLY),--only $(ONLY))
+	cargo build --locked -p certwright-sim --profile $(SIMULATION)
+	$(SIMULATORS)/mutants $(if $(ONLY),--only $(ONLY))
 
 # Every format from outside or from a disk, SECONDS each; what is found is printed. MUTANT=NAME plants a bug first.
 SECONDS ?= 600

@@ -5,13 +5,16 @@
 use bytes::{BufMut, BytesMut};
 use certwright_core::Format;
 use certwright_core::log::CodecError;
-use certwright_core::state::{Certificate, Cluster, Cut};
+use certwright_core::state::{Certificate, Cluster, Cut, Instance};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::aggregates;
 use super::v1::{self, record::Kind};
 use super::wire::{broken, need, read_as};
+use lanes::map_in_order;
+
+mod lanes;
 
 /// Octets of a chunk, at most: a chunk is one frame of the stream that carries snapshots.
 pub const CHUNK_OCTETS_MAX: usize = 1024 * 1024;
@@ -75,19 +78,36 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// Rebuilds the cut.
+/// Rebuilds the cut. To read a chunk takes longer than to put its records where they belong: all cores read.
 pub(super) fn decode(chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Cut, CodecError> {
     let mut unpacker = Unpacker::default();
-    for chunk in chunks {
-        let (chunk, format) = read_as("snapshot chunk", &chunk[..], |chunk: &v1::Chunk| chunk.version)?;
-        if *unpacker.format.get_or_insert(format) != format {
-            return Err(broken("snapshot", "chunks of two formats"));
-        }
-        for record in chunk.records {
-            unpacker.push(need("snapshot record", record.kind)?)?;
-        }
-    }
+    map_in_order(chunks, |chunk| read_chunk(&chunk), |chunk| unpacker.add(chunk?))?;
     unpacker.finish()
+}
+
+/// A record as it was read; of most kinds there are too few to do more about it yet.
+enum Item {
+    /// With the number of its instances, which follow.
+    Certificate(Certificate, usize),
+    Instance(Instance),
+    Other(Kind),
+}
+
+fn read_chunk(chunk: &[u8]) -> Result<(Format, Vec<Item>), CodecError> {
+    let (chunk, format) = read_as("snapshot chunk", chunk, |chunk: &v1::Chunk| chunk.version)?;
+    let items = chunk.records.into_iter().map(|record| read_record(need("snapshot record", record.kind)?));
+    Ok((format, items.collect::<Result<_, _>>()?))
+}
+
+fn read_record(kind: Kind) -> Result<Item, CodecError> {
+    Ok(match kind {
+        Kind::Certificate(certificate) => {
+            let instances = certificate.instances as usize;
+            Item::Certificate(certificate.try_into()?, instances)
+        }
+        Kind::Instance(instance) => Item::Instance(instance.try_into()?),
+        other => Item::Other(other),
+    })
 }
 
 /// Collects records; a certificate is complete when its instances have come.
@@ -100,11 +120,27 @@ struct Unpacker {
 }
 
 impl Unpacker {
-    fn push(&mut self, kind: Kind) -> Result<(), CodecError> {
-        if let Kind::Instance(instance) = kind {
-            return self.push_instance(instance);
+    fn add(&mut self, (format, items): (Format, Vec<Item>)) -> Result<(), CodecError> {
+        if *self.format.get_or_insert(format) != format {
+            return Err(broken("snapshot", "chunks of two formats"));
         }
-        self.complete_certificate()?;
+        for item in items {
+            match item {
+                Item::Certificate(certificate, instances) => {
+                    self.complete_certificate()?;
+                    self.certificate = Some((certificate, instances));
+                }
+                Item::Instance(instance) => self.push_instance(instance)?,
+                Item::Other(kind) => {
+                    self.complete_certificate()?;
+                    self.push(kind)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, kind: Kind) -> Result<(), CodecError> {
         match kind {
             Kind::Cluster(cluster) => self.push_cluster(cluster)?,
             Kind::Node(node) => {
@@ -119,11 +155,7 @@ impl Unpacker {
             Kind::Agent(agent) => drop(self.cut.agents.insert(agent.try_into()?)),
             Kind::Issuer(issuer) => drop(self.cut.issuers.insert(issuer.try_into()?)),
             Kind::Authority(authority) => drop(self.cut.authorities.insert(authority.try_into()?)),
-            Kind::Certificate(certificate) => {
-                let instances = certificate.instances as usize;
-                self.certificate = Some((certificate.try_into()?, instances));
-            }
-            Kind::Instance(_) => {}
+            Kind::Certificate(_) | Kind::Instance(_) => unreachable!("`read_record` leaves none of these"),
         }
         Ok(())
     }
@@ -139,11 +171,11 @@ impl Unpacker {
         Ok(())
     }
 
-    fn push_instance(&mut self, record: v1::InstanceRecord) -> Result<(), CodecError> {
+    fn push_instance(&mut self, instance: Instance) -> Result<(), CodecError> {
         let Some((certificate, _)) = &mut self.certificate else {
             return Err(broken("snapshot", "an instance without its certificate"));
         };
-        certificate.instances.push(record.try_into()?);
+        certificate.instances.push(instance);
         Ok(())
     }
 

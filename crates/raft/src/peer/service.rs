@@ -14,9 +14,9 @@ use certwright_proto::internal::v1::{
 };
 use certwright_seams::{Clock, Exec};
 use futures_util::stream::{Stream, StreamExt};
+use openraft::Raft;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
-use openraft::{Raft, Snapshot};
 use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
@@ -203,23 +203,23 @@ impl<F: Fold> RaftRpc for PeerService<F> {
         let permit = Arc::clone(&self.receiving)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("another snapshot is being received"))?;
-        let received =
+        let arrived =
             transfer::receive(request.into_inner(), &self.snapshots, &self.exec, INSTALL_SNAPSHOT_TIMEOUT, |vote| {
                 same(peer, vote)
             })
             .await?;
-        let path = received.file.path.clone();
-        let snapshot = Snapshot { meta: received.meta, snapshot: received.file };
         let (raft, snapshots, exec) = (self.raft.clone(), Arc::clone(&self.snapshots), Arc::clone(&self.exec));
         // It goes on when the sender is gone, and until its end there is no other one.
         let installing = tokio::spawn(async move {
-            let installed = raft.install_full_snapshot(received.vote, snapshot).await;
+            let _permit = permit;
+            let snapshot = transfer::verify(arrived.file, &snapshots, &exec).await?;
+            let path = snapshot.snapshot.path.clone();
+            let installed = raft.install_full_snapshot(arrived.vote, snapshot).await;
             transfer::discard(&snapshots, &exec, path).await;
-            drop(permit);
-            installed
+            installed.map_err(stopped)
         });
-        let installed = installing.await.map_err(|_| Status::unavailable("this server stops"))?;
-        Ok(Response::new(transfer::end(&installed.map_err(stopped)?.vote)))
+        let installed = installing.await.map_err(|_| Status::unavailable("this server stops"))??;
+        Ok(Response::new(transfer::end(&installed.vote)))
     }
 
     async fn transfer_leader(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {

@@ -23,7 +23,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::client::{ENVELOPE_VERSION, open};
 use crate::consensus::wire::{SnapshotEndForm, SnapshotKeptForm, SnapshotStartForm, need};
-use crate::consensus::{SnapshotMeta, Types, Vote};
+use crate::consensus::{Types, Vote};
 use crate::fold::cuts::Cuts;
 use crate::limits::{SNAPSHOT_CHUNK_OCTETS_MAX, SNAPSHOT_OCTETS_MAX};
 use crate::snapshot::{SnapshotFile, Snapshots};
@@ -32,6 +32,8 @@ use crate::snapshot::{SnapshotFile, Snapshots};
 const POOL: &str = "snapshot";
 /// Chunks read ahead of the network.
 const CHUNKS_AHEAD: usize = 2;
+
+type SnapshotOf = openraft::alias::SnapshotOf<Types, SnapshotFile>;
 
 /// Why a snapshot was not sent.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub(crate) async fn send(
     cuts: &Cuts,
     exec: &Arc<dyn Exec>,
     vote: Vote,
-    snapshot: openraft::alias::SnapshotOf<Types, SnapshotFile>,
+    snapshot: SnapshotOf,
     deadline: Duration,
 ) -> Result<Vote, SendError> {
     let (store, file) = (Arc::clone(snapshots), snapshot.snapshot.clone());
@@ -139,10 +141,9 @@ async fn feed(
     Ok(())
 }
 
-/// A snapshot that arrived whole and verified.
-pub(crate) struct Received {
+/// A snapshot all of which has arrived; nothing of it is verified.
+pub(crate) struct Arrived {
     pub(crate) vote: Vote,
-    pub(crate) meta: SnapshotMeta,
     pub(crate) file: SnapshotFile,
 }
 
@@ -171,15 +172,15 @@ fn checked(start: &SnapshotStartForm) -> Result<Vote, Status> {
     start.vote.map(Vote::from).ok_or_else(|| Status::invalid_argument("a snapshot without a vote"))
 }
 
-/// Receives a snapshot and verifies it. `accept` sees the sender's vote before anything is kept. When the sender breaks
-/// off, what has arrived stays for the next attempt, if it said what the file is.
+/// Receives a snapshot. `accept` sees the sender's vote before anything is kept. When the sender breaks off, what has
+/// arrived stays for the next attempt, if it said what the file is.
 pub(crate) async fn receive(
     mut chunks: Streaming<SnapshotChunk>,
     snapshots: &Arc<Snapshots>,
     exec: &Arc<dyn Exec>,
     idle: Duration,
     accept: impl FnOnce(&Vote) -> Result<(), Status>,
-) -> Result<Received, Status> {
+) -> Result<Arrived, Status> {
     let first = next(&mut chunks, idle).await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
     let start = SnapshotStartForm::decode(first.header).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let vote = checked(&start)?;
@@ -190,21 +191,35 @@ pub(crate) async fn receive(
         None => store.create_temporary(),
     };
     let (path, file) = compute(&**exec, POOL, opening).await.map_err(disk)?;
-    let arrived = keep(chunks, file.into(), &start, exec, idle).await;
-    let verified = match arrived {
-        Ok(()) => verify(snapshots, exec, path.clone(), start.octets).await,
-        Err(Broken::Sender(status)) if digest.is_some() => return Err(status),
-        Err(Broken::Sender(status) | Broken::Here(status)) => Err(status),
-    };
-    match verified {
-        Ok((meta, file)) => {
-            let store = Arc::clone(snapshots);
-            let file = compute(&**exec, POOL, move || store.arrived(file)).await.map_err(disk)?;
-            Ok(Received { vote, meta, file })
-        }
-        Err(status) => {
+    match keep(chunks, file.into(), &start, exec, idle).await {
+        Ok(()) => Ok(Arrived { vote, file: SnapshotFile { path, octets: start.octets } }),
+        Err(Broken::Sender(status)) if digest.is_some() => Err(status),
+        Err(Broken::Sender(status) | Broken::Here(status)) => {
             discard(snapshots, exec, path).await;
             Err(status)
+        }
+    }
+}
+
+/// Verifies a snapshot that has arrived, as a whole, and says what it covers; one that is not whole is removed.
+pub(crate) async fn verify(
+    arrived: SnapshotFile,
+    snapshots: &Arc<Snapshots>,
+    exec: &Arc<dyn Exec>,
+) -> Result<SnapshotOf, Status> {
+    let (store, path) = (Arc::clone(snapshots), arrived.path.clone());
+    let verifying = move || -> io::Result<SnapshotOf> {
+        let meta = store.verify(&arrived)?;
+        Ok(openraft::Snapshot { meta, snapshot: store.arrived(arrived)? })
+    };
+    match compute(&**exec, POOL, verifying).await {
+        Ok(snapshot) => Ok(snapshot),
+        Err(error) => {
+            discard(snapshots, exec, path).await;
+            Err(match error.kind() {
+                io::ErrorKind::InvalidData => Status::data_loss(error.to_string()),
+                _ => disk(error),
+            })
         }
     }
 }
@@ -258,22 +273,6 @@ async fn keep(
         return Err(Broken::Sender(Status::invalid_argument("the snapshot is shorter than announced")));
     }
     compute(&**exec, POOL, move || file.sync_data()).await.map_err(disk).map_err(Broken::Here)
-}
-
-async fn verify(
-    snapshots: &Arc<Snapshots>,
-    exec: &Arc<dyn Exec>,
-    path: PathBuf,
-    octets: u64,
-) -> Result<(SnapshotMeta, SnapshotFile), Status> {
-    let store = Arc::clone(snapshots);
-    let file = SnapshotFile { path, octets };
-    compute(&**exec, POOL, move || store.verify(&file).map(|meta| (meta, file))).await.map_err(|error| {
-        match error.kind() {
-            io::ErrorKind::InvalidData => Status::data_loss(error.to_string()),
-            _ => disk(error),
-        }
-    })
 }
 
 /// Wraps the receiver's vote.
