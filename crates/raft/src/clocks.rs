@@ -1,4 +1,5 @@
-//! The voters' clocks as this node has heard of them, and the time that may be stamped: never far ahead of their median.
+//! The voters' clocks as this node has heard of them, and the time that may be stamped: never far ahead of what the clocks of
+//! a majority have reached, which is their median when all are known, and no more than that when some are not.
 //!
 //! It refuses to set any clock right, and to follow one that goes ahead alone: one machine's jump must not age the estate.
 
@@ -12,10 +13,12 @@ use certwright_seams::Clock;
 
 use crate::limits::{CLOCK_AHEAD_MAX, CLOCK_FRESH};
 
+const AHEAD_MAX_MILLIS: u64 = CLOCK_AHEAD_MAX.as_millis() as u64;
+
 /// The end of the year 9999, beyond which no certificate is valid.
 const WALL_MILLIS_MAX: u64 = 253_402_300_799_000;
 
-/// How far the median of clocks may go ahead of the time that passed while this node ran, before that is a jump.
+/// How far the clocks of a majority may go ahead of the time that passed while this node ran, before that is a jump.
 const JUMP: Duration = Duration::from_secs(10 * 60);
 /// The same for the time that passed since the log was last written, as this node found it: nobody ran then, it may be.
 const ABSENCE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -57,18 +60,20 @@ struct Heard {
     me: u64,
     voters: BTreeSet<u64>,
     samples: BTreeMap<u64, Sample>,
-    /// The last time that may be stamped whatever clocks say, and when: log time as it was found, then what a quorum of
-    /// clocks bounded. From there on time goes by the monotonic clock.
+    /// The last time that may be stamped whatever clocks say, and when: log time as it was found, then what a majority
+    /// bounded. From there on time goes by the monotonic clock.
     base: Option<Base>,
-    /// The furthest that a quorum's median was, or log time as it was found, and when: what a jump is measured by.
+    /// The furthest that a majority was, or log time as it was found, and when: what a jump is measured by.
     reached: Option<Sample>,
-    /// A quorum's median has come as far as that since this node started.
+    /// A majority has come as far as that since this node started.
     is_bounded: bool,
+    /// A majority seemed to be ahead of that: everybody is asked again.
+    is_doubted: bool,
     /// The newest jump that nobody has put on record, and when it was noticed.
     jump: Option<(ClockJump, Duration)>,
 }
 
-/// The clocks of a quorum went ahead of the time that passed.
+/// The clocks of a majority went ahead of the time that passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClockJump {
     /// What they should have shown.
@@ -141,9 +146,9 @@ impl Clocks {
         }
     }
 
-    /// Log time if it were stamped now: this node's clock, at most [`CLOCK_AHEAD_MAX`] ahead of the median of a quorum of
-    /// fresh clocks. It never goes back, and falls behind what it was and the time that has passed since by a little at most:
-    /// a clock that is set back, or of two the one that is behind, must not make time stand still. Without a quorum that is
+    /// Log time if it were stamped now: this node's clock, at most [`CLOCK_AHEAD_MAX`] ahead of what the clocks of a majority
+    /// have reached. It never goes back, and falls behind what it was and the time that has passed since by a little at most:
+    /// a clock that is set back, or of two the one that is behind, must not make time stand still. Without a majority that is
     /// all there is: nothing is ever stamped ahead on one clock's word. A node without a log that knows no voters goes by its
     /// own clock.
     pub(crate) fn now(&self) -> Timestamp {
@@ -157,30 +162,28 @@ impl Clocks {
             return Timestamp::from_millis(base.from.wall_millis);
         }
         let passed = heard.base.map_or(0, |base| base.shows(monotonic));
-        let times = heard.times(own, monotonic);
         if heard.voters.is_empty() {
             return Timestamp::from_millis(if heard.base.is_some() { passed } else { own });
         }
-        if times.len() <= heard.voters.len() / 2 {
-            return Timestamp::from_millis(passed);
-        }
-        let bounded = own.min(median(&times).saturating_add(CLOCK_AHEAD_MAX.as_millis() as u64));
-        heard.measure(median(&times), monotonic);
+        let Some(majority) = heard.majority(own, monotonic) else { return Timestamp::from_millis(passed) };
+        let bounded = own.min(majority.saturating_add(AHEAD_MAX_MILLIS));
+        heard.measure(majority, monotonic);
         heard.go_on(bounded.max(passed), passed.saturating_sub(bounded), monotonic)
     }
 
-    /// Looks whether the median of a quorum jumped: every node does, all the time, so that whoever comes to lead knows.
+    /// Looks whether a majority jumped: every node does, all the time, so that whoever comes to lead knows.
     pub(crate) fn look(&self) {
         let (own, monotonic) = (self.clock.wall_millis(), self.clock.monotonic());
         let mut heard = self.heard();
-        let times = heard.times(own, monotonic);
-        if !heard.voters.is_empty() && times.len() > heard.voters.len() / 2 {
-            heard.measure(median(&times), monotonic);
+        if !heard.voters.is_empty()
+            && let Some(majority) = heard.majority(own, monotonic)
+        {
+            heard.measure(majority, monotonic);
         }
     }
 
     /// The log has entries up to then. One stamped in the midst of a jump proves that time passed there: it was this machine
-    /// that was suspended. Until a quorum of clocks says more, it is at least that late.
+    /// that was suspended. Until a majority says more, it is at least that late.
     pub(crate) fn stamped(&self, at: Timestamp) {
         let passed = |(jump, _): &mut (ClockJump, Duration)| at > jump.from.plus(JUMP) && at.plus(JUMP) < jump.to;
         let mut heard = self.heard();
@@ -215,7 +218,7 @@ impl Clocks {
         self.heard().jump.take_if(|(jump, _)| *jump == known);
     }
 
-    /// Whether a quorum of clocks is known.
+    /// Whether the clocks of a majority are known.
     pub(crate) fn is_known(&self) -> bool {
         let (own, monotonic) = (self.clock.wall_millis(), self.clock.monotonic());
         let heard = self.heard();
@@ -232,7 +235,7 @@ impl Clocks {
             return None;
         }
         let median = median(&times);
-        let is_close = |it: &Sample| it.shows(monotonic).abs_diff(median) <= CLOCK_AHEAD_MAX.as_millis() as u64;
+        let is_close = |it: &Sample| it.shows(monotonic).abs_diff(median) <= AHEAD_MAX_MILLIS;
         let close = heard.samples.iter().filter(|(_, it)| it.is_fresh(monotonic) && is_close(it)).map(|(id, _)| *id);
         let ahead_millis = i64::try_from(own).unwrap_or(i64::MAX).saturating_sub_unsigned(median);
         Some(Comparison { ahead_millis, close: close.collect() })
@@ -286,13 +289,28 @@ impl Heard {
         expected
     }
 
-    /// Takes the median of a quorum for where time is by now.
-    fn measure(&mut self, median: u64, monotonic: Duration) {
-        let expected = self.compare(median, if self.is_bounded { JUMP } else { ABSENCE }, monotonic);
-        // Log time as it was found may be ahead of the median, by as much as one clock could take it along.
+    /// What the clocks of a majority of all voters have reached; those that are not known might show anything. Farther ahead
+    /// than time can be by now it counts when all were asked again: clocks that were wrong one after the other are no majority.
+    fn majority(&mut self, own: u64, monotonic: Duration) -> Option<u64> {
+        let times = self.times(own, monotonic);
+        let majority = times.iter().rev().nth(self.voters.len() / 2).copied()?;
+        let expected = self.reached.filter(|_| self.is_bounded).map(|reached| reached.shows(monotonic));
+        let is_ahead = expected.is_some_and(|expected| majority > expected.saturating_add(AHEAD_MAX_MILLIS));
+        self.is_doubted = is_ahead && !self.is_doubted && !self.samples.is_empty();
+        if self.is_doubted {
+            self.samples.clear();
+            return None;
+        }
+        Some(majority)
+    }
+
+    /// Takes what a majority has reached for where time is by now.
+    fn measure(&mut self, majority: u64, monotonic: Duration) {
+        let expected = self.compare(majority, if self.is_bounded { JUMP } else { ABSENCE }, monotonic);
+        // Log time as it was found may be ahead of them, by as much as one clock could take it along.
         let slack = SLEW_MAX.as_millis() as u64;
-        self.is_bounded |= expected.is_none_or(|expected| median.saturating_add(slack) >= expected);
-        let reached = Sample { wall_millis: median.max(expected.unwrap_or_default()), taken: monotonic };
+        self.is_bounded |= expected.is_none_or(|expected| majority.saturating_add(slack) >= expected);
+        let reached = Sample { wall_millis: majority.max(expected.unwrap_or_default()), taken: monotonic };
         self.reached = Some(reached);
         self.base.get_or_insert(Base { from: reached, ahead_millis: 0 });
     }
@@ -308,7 +326,7 @@ impl Heard {
     }
 }
 
-/// The middle one; the lower one of two: log time that waits does less harm than log time that is ahead.
+/// The middle one; the lower one of two.
 fn median(times: &[u64]) -> u64 {
     times[(times.len() - 1) / 2]
 }

@@ -114,8 +114,8 @@ pub const WAL_SEGMENT_RESERVE_OCTETS: u64 = 16 * 1024;
 /// thousand. Tests have smaller segments.
 pub const WAL_INDEX_ENTRIES_KEPT: usize = if cfg!(test) { 16 * 15 } else { 1 << 20 };
 
-/// How far log time may be ahead of the median of the voters' clocks, and how far a leader's own clock may be off before it
-/// gives way: many times what machines that are kept in time differ by.
+/// How far log time may be ahead of what a majority of the voters' clocks have reached, and how far a leader's own clock may
+/// be off before it gives way: many times what machines that are kept in time differ by.
 pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(5);
 /// Members that joined while a server was away and that it speaks with before its record names them: more than join in any
 /// outage.
