@@ -30,7 +30,7 @@ use collector::Unusable;
 /// The header of a W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 /// How long a process that ends waits for a collector that does not answer.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Telemetry of one process.
 pub struct Telemetry(Option<SdkTracerProvider>);

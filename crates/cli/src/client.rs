@@ -22,6 +22,8 @@ use crate::failure::Failure;
 
 /// Wait before asking again when the server did not say how long.
 const RETRY_DEFAULT: Duration = Duration::from_millis(50);
+/// Between two looks at what is waited for; each is a read of one server's own state.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long one attempt may take before another server is asked.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
@@ -167,10 +169,32 @@ impl Client {
             let wait = wait.unwrap_or(RETRY_DEFAULT);
             let until = if self.answered.load(Ordering::Relaxed) { self.deadline } else { self.answer_by };
             if Instant::now() + wait >= until {
-                return Err(failure);
+                return Err(failure.for_want_of_time());
             }
             tokio::time::sleep(wait).await;
             self.elsewhere().await;
+        }
+    }
+
+    /// Looks until what is waited for is there, or the time is over: then `WAIT_TIMED_OUT` with what a look said is so still.
+    pub async fn wait_for<T>(
+        &self,
+        mut look: impl AsyncFnMut() -> Result<Result<T, String>, Failure>,
+    ) -> Result<T, Failure> {
+        let mut still = None;
+        loop {
+            let text = match (look().await, still) {
+                (Ok(Ok(found)), _) => return Ok(found),
+                (Ok(Err(text)), _) => text,
+                // That look began when hardly any time was left.
+                (Err(failure), Some(text)) if failure.wanted_time() => return Err(Failure::timed_out(text)),
+                (Err(failure), _) => return Err(failure),
+            };
+            if Instant::now() + LOOK_EVERY >= self.deadline {
+                return Err(Failure::timed_out(text));
+            }
+            still = Some(text);
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }

@@ -17,12 +17,15 @@ pub struct Failure {
     code: String,
     message: String,
     fix: String,
+    /// Another attempt might have ended otherwise.
+    wanted_time: bool,
 }
 
 impl Failure {
     /// A failure with its reason, cause and way out.
     pub fn new(reason: Reason, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { exit: Exit::of(reason), code: reason.code().to_string(), message: message.into(), fix: fix.into() }
+        let (code, message, fix) = (reason.code().to_string(), message.into(), fix.into());
+        Self { exit: Exit::of(reason), code, message, fix, wanted_time: false }
     }
 
     /// The command line itself is wrong in a way that the parser could not see.
@@ -62,6 +65,16 @@ impl Failure {
     pub fn about(mut self, what: impl std::fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+
+    /// The same, of a call for which there was no time to repeat it.
+    pub fn for_want_of_time(self) -> Self {
+        Self { wanted_time: true, ..self }
+    }
+
+    /// Whether it is of a call for which there was no time to repeat it.
+    pub fn wanted_time(&self) -> bool {
+        self.wanted_time
     }
 
     /// The exit code.

@@ -3,20 +3,15 @@
 //! It refuses to wait for ever: the command's deadline ends it with exit code 124.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use certwright_proto::v1;
 use certwright_proto::v1::agents_client::AgentsClient;
 use certwright_proto::v1::certificates_client::CertificatesClient;
 use certwright_proto::v1::get_certificate_request::AsOf;
-use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{note, plain};
-
-/// How often the state is looked at; each look is one local read on a server.
-const POLL: Duration = Duration::from_millis(100);
 
 /// Reads one certificate as it is.
 pub async fn get(client: &Client, name: &str) -> Result<v1::Certificate, Failure> {
@@ -134,7 +129,7 @@ async fn all_delivered(
 /// Waits until every instance has reached its generation of `wanted` (or any, when it is not named there) on every target.
 pub async fn wait_delivered(client: &Client, name: &str, wanted: &[(String, u64)]) -> Result<v1::Certificate, Failure> {
     let (mut said, mut agents) = (BTreeSet::new(), BTreeMap::new());
-    loop {
+    let look = async || {
         let certificate = get(client, name).await?;
         let status = certificate.status.clone().unwrap_or_default();
         let targets = certificate.spec.as_ref().map(|spec| spec.targets.clone()).unwrap_or_default();
@@ -148,14 +143,10 @@ pub async fn wait_delivered(client: &Client, name: &str, wanted: &[(String, u64)
                 }
             }
         }
-        if all_delivered(client, &status.instances, generation_of, &targets, &mut agents).await? {
-            return Ok(certificate);
-        }
-        if Instant::now() + POLL >= client.deadline() {
-            return Err(Failure::timed_out(format!("{name} is not delivered everywhere yet")));
-        }
-        tokio::time::sleep(POLL).await;
-    }
+        let is_delivered = all_delivered(client, &status.instances, generation_of, &targets, &mut agents).await?;
+        Ok(if is_delivered { Ok(certificate) } else { Err(format!("{name} is not delivered everywhere yet")) })
+    };
+    client.wait_for(look).await
 }
 
 #[cfg(test)]

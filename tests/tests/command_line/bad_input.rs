@@ -152,9 +152,8 @@ fn command_lines_that_cannot_be() {
 #[test]
 fn contexts_that_do_not_open_the_door() {
     let fleet = shared::fleet();
-    let status = |context: &str, more: &[&str]| {
-        run(Command::new(ours("certwright")).args(["--context", context, "--timeout", "1s"]).args(more))
-    };
+    let status =
+        |context: &str, more: &[&str]| run(Command::new(ours("certwright")).args(["--context", context]).args(more));
     refusal(&status("/nowhere/context", &["status"]), 4, "INVALID_CONTEXT");
     refusal(&status(&file(&fleet, "broken.context", b"{}"), &["status"]), 4, "INVALID_CONTEXT");
     let agent = fleet.folder().join("agent-1.context").display().to_string();
@@ -171,7 +170,7 @@ fn contexts_that_do_not_open_the_door() {
     }
     assert_eq!(before, fleet.happened());
     let context = fleet.context().display().to_string();
-    refusal(&status(&context, &["--server", "127.0.0.1:1", "status"]), 1, "UNREACHABLE");
+    refusal(&status(&context, &["--server", "127.0.0.1:1", "--timeout", "1s", "status"]), 1, "UNREACHABLE");
 }
 
 #[test]
@@ -180,7 +179,7 @@ fn a_wait_that_takes_too_long() {
     fleet.apply(NOBODYS);
     let path = file(&fleet, "nobodys.yaml", NOBODYS.as_bytes());
     let before = fleet.happened();
-    failure(&fleet.try_run(&["apply", "-f", &path, "--wait", "--timeout", "1s"]), 124, "WAIT_TIMED_OUT");
+    failure(&fleet.try_run(&["apply", "-f", &path, "--wait", "--timeout", "5s"]), 124, "WAIT_TIMED_OUT");
     assert_eq!(before, fleet.happened());
 }
 

@@ -374,9 +374,11 @@ fn a_server_makes_backups_by_itself_and_keeps_so_many() {
         let files = files();
         (files.len() == 2 && !files.contains(&first)).then_some(())
     });
-    let checks = fleet.try_run(&["check", "-o", "json"]);
-    let text = String::from_utf8_lossy(&checks.stdout).into_owned();
-    assert!(text.contains("cluster/backups") && text.contains("backups are made"), "{text}");
+    eventually("check finds a fresh one", PATIENCE, || {
+        let text = fleet.try_run(&["check", "-o", "json"]).stdout;
+        let text = String::from_utf8_lossy(&text);
+        (text.contains("cluster/backups") && text.contains("backups are made")).then_some(())
+    });
     fleet.kill(&name);
     let newest = files().pop().unwrap().display().to_string();
     let drill = certwright(&["operator", "restore-drill", &newest, "--key", &key, "-o", "json"], &[]);

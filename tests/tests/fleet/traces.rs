@@ -162,11 +162,11 @@ fn renew(fleet: &Fleet) -> Duration {
 
 #[test]
 fn a_collector_that_is_slow_or_gone_is_in_nobodys_way() {
-    const QUICK: Duration = Duration::from_secs(8);
+    const QUICK: Duration = Duration::from_secs(15);
     let log = |fleet: &Fleet, name: &str| std::fs::read_to_string(fleet.folder().join(format!("{name}.log"))).unwrap();
     // It takes connections and never says a word.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = silent.local_addr().unwrap().port();
+    let port = free_port();
+    let silent = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let endpoint = format!("http://127.0.0.1:{port}");
     let timeout = ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000");
     let fleet = Fleet::start_with(1, 1, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), timeout, OFTEN]);
@@ -187,12 +187,13 @@ fn a_collector_that_is_slow_or_gone_is_in_nobodys_way() {
     eventually("both are heard again", Duration::from_secs(20), || {
         renew(&fleet);
         let services: BTreeSet<String> = receiver.spans().into_iter().map(|span| span.service).collect();
-        (services.len() == 2).then_some(())
+        // They say so after the receiver has answered, which is after it has written.
+        let say_so = ["server-1", "agent-1"].iter().all(|name| log(&fleet, name).contains("traces are sent again"));
+        (services.len() == 2 && say_so).then_some(())
     });
     for name in ["server-1", "agent-1"] {
         let log = log(&fleet, name);
         assert_eq!(log.matches("traces cannot be sent").count(), 1, "{name} repeats itself:\n{log}");
-        assert!(log.contains("traces are sent again"), "{name} says nothing:\n{log}");
     }
     // It goes silent for ever, with spans on their way: processes stop all the same.
     receiver.freeze();

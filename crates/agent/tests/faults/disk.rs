@@ -98,6 +98,12 @@ async fn a_full_state_directory_sends_no_request_and_recovers() {
     rig.estate.declare(INSTANCE, spec(&rig.live()));
     let agent = rig.agent().await;
     rig.written(1).await;
+    // What it writes when it is told that its report has come would make room for a key.
+    let facts = state.join("instances/5-0-1/facts.json");
+    rig.until("the report's end on disk", |_| {
+        std::fs::read_to_string(&facts).unwrap_or_default().contains("\"acknowledged\":true")
+    })
+    .await;
     let filler = small.fill();
     rig.estate.renew(INSTANCE);
     rig.reported(2, "", "received", "STATE_FAILED").await;

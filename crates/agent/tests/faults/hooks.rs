@@ -208,13 +208,16 @@ async fn what_is_served_is_proved_by_a_handshake() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_is_down_is_reported_and_found_when_it_is_back() {
     let rig = Rig::new().await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound and not listening: connections are refused, and nobody else gets the port.
+    let consumer = tokio::net::TcpSocket::new_v4().unwrap();
+    consumer.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = consumer.local_addr().unwrap();
     let mut spec = spec(&rig.live());
     spec.targets[0].served_check = Some(v1::ServedCheck { address: port.to_string(), server_name: String::new() });
     rig.estate.declare(INSTANCE, spec);
     let agent = rig.agent().await;
     rig.reported(1, "files", "written", "SERVED_UNREACHABLE").await;
-    let listener = tokio::net::TcpListener::bind(port).await.unwrap();
+    let listener = consumer.listen(16).unwrap();
     let live = rig.live();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

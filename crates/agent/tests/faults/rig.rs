@@ -54,7 +54,16 @@ impl Rig {
 
     pub async fn agent_with(&self, options: AgentOptions, seams: Seams) -> Running {
         let shutdown = CancellationToken::new();
-        let agent = Agent::new(options, seams).await.unwrap();
+        // A process that another test forks holds the lock of the one before until it executes its program.
+        let mut patience = 0..1000;
+        let agent = loop {
+            match Agent::new(options.clone(), seams.clone()).await {
+                Err(error) if error.to_string().contains("in use") && patience.next().is_some() => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                agent => break agent.unwrap(),
+            }
+        };
         let task = tokio::spawn(agent.run(shutdown.clone()));
         Running { shutdown, task }
     }

@@ -225,11 +225,10 @@ async fn silent_connections_of_one_address_leave_room_for_the_others() {
     for _ in 0..HANDSHAKES_MAX / 2 {
         waiting.push(silent("127.0.0.2", address).await);
     }
-    assert!(is_closed(&mut silent("127.0.0.2", address).await, SOON).await, "one address has more than half");
+    assert!(is_closed(&mut silent("127.0.0.2", address).await, PATIENCE).await, "one address has more than half");
     assert_eq!(metric(cluster.node(1), "certwright_api_handshakes_refused_total").await, 1.0);
-    let channel = timeout(SOON, cluster.connect(1)).await.expect("others need not wait");
-    is_served(&channel).await;
-    assert!(begun.elapsed() < HANDSHAKE_TIMEOUT, "all of this while they were silent");
+    is_served(&cluster.connect(1).await).await;
+    assert!(begun.elapsed() < HANDSHAKE_TIMEOUT, "others need not wait until they are cut");
     assert!(!is_closed(&mut waiting[0], Duration::from_millis(50)).await);
 
     // Whoever goes makes room.
@@ -247,6 +246,7 @@ async fn silent_connections_of_one_address_leave_room_for_the_others() {
 #[tokio::test]
 async fn a_handshake_that_takes_too_long_is_cut() {
     let cluster = Cluster::found().await;
+    let begun = tokio::time::Instant::now();
     let mut waiting = silent("127.0.0.1", cluster.node(1).addresses().api).await;
     // Half a hello is no better than none.
     waiting.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
@@ -254,8 +254,8 @@ async fn a_handshake_that_takes_too_long_is_cut() {
     tokio::time::pause();
     tokio::time::advance(HANDSHAKE_TIMEOUT - SOON).await;
     tokio::time::resume();
-    assert!(!is_closed(&mut waiting, Duration::from_millis(200)).await, "cut before its time");
     assert!(is_closed(&mut waiting, PATIENCE).await, "a silent connection stays for ever");
+    assert!(begun.elapsed() >= HANDSHAKE_TIMEOUT, "cut before its time");
     is_served(&cluster.connect(1).await).await;
     cluster.stop().await;
 }
@@ -309,7 +309,7 @@ async fn a_session_takes_so_many_requests(channel: &Channel) -> Session {
     }
     assert!(session.is_answered().await, "there is room for one more");
     session.say(renewal()).await;
-    assert!(!session.is_answered().await, "more than {STREAM_IN_FLIGHT_MAX} are under way");
+    assert!(!session.is_answered_within(SOON).await, "more than {STREAM_IN_FLIGHT_MAX} are under way");
     session
 }
 

@@ -53,8 +53,13 @@ impl Session {
 
     /// Asks something that any server answers at once.
     pub async fn is_answered(&mut self) -> bool {
+        self.is_answered_within(PATIENCE).await
+    }
+
+    /// The same, by then.
+    pub async fn is_answered_within(&mut self, time: Duration) -> bool {
         self.say(Up::Heartbeat(Heartbeat::default())).await;
-        timeout(SOON, self.hears(|kind| matches!(kind, Down::Heartbeat(_)))).await.is_ok()
+        timeout(time, self.hears(|kind| matches!(kind, Down::Heartbeat(_)))).await.is_ok()
     }
 
     /// Waits for its end, which has a reason.

@@ -3,21 +3,16 @@
 //! It refuses to wait for what was not asked to be waited for: the leader brings a change about in its own time.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use certwright_core::Reason;
 use certwright_proto::v1;
 use certwright_proto::v1::cluster_client::ClusterClient;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::args::{Format, Global, RaftVerb};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output;
-
-/// Between two looks at a change that is waited for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Changes something, and says so.
 pub(super) async fn change(global: &Global, client: &Client, verb: RaftVerb) -> Result<ExitCode, Failure> {
@@ -60,21 +55,19 @@ async fn remove(client: &Client, name: String, wait: bool) -> Result<(String, Va
 /// Looks until every server that is left has put the change of membership into effect, and says who has not.
 async fn until_refused(client: &Client, name: &str, node_id: u64) -> Result<(), Failure> {
     let mut said = String::new();
-    loop {
+    let look = async || {
         let behind = knowing(&crate::status::cluster(client).await?, name, node_id);
         if behind.is_empty() {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let text = format!("server/{name} is still a member for {}", behind.join(", "));
-        if Instant::now() + LOOK_EVERY >= client.deadline() {
-            return Err(Failure::timed_out(text));
-        }
         if said != text {
             output::note(&text);
-            said = text;
+            said.clone_from(&text);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        Ok(Err(text))
+    };
+    client.wait_for(look).await
 }
 
 /// The servers that are left and take it for a member still, or do not say.
@@ -120,13 +113,11 @@ fn named<'a>(cluster: &'a v1::GetClusterResponse, name: &str) -> Option<&'a v1::
 
 /// Looks until it is so; `WAIT_TIMED_OUT` with what is so still.
 async fn until(client: &Client, still: &str, so: impl Fn(&v1::GetClusterResponse) -> bool) -> Result<(), Failure> {
-    while !so(&crate::status::cluster(client).await?) {
-        if Instant::now() + LOOK_EVERY >= client.deadline() {
-            return Err(Failure::timed_out(still));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    Ok(())
+    let look = async || {
+        let cluster = crate::status::cluster(client).await?;
+        Ok(if so(&cluster) { Ok(()) } else { Err(still.to_owned()) })
+    };
+    client.wait_for(look).await
 }
 
 #[cfg(test)]

@@ -127,7 +127,11 @@ async fn a_snapshot_that_finds_no_room_waits_for_it_and_stops_nobody() {
         assert_eq!(snapshots(), before, "nothing is left of it");
         speak(round * 100 + 50).await;
         disk.set_capacity(None);
-        eventually("a snapshot", async || (snapshots().len() == before.len() + 1).then_some(())).await;
+        eventually("a snapshot", async || {
+            let now = snapshots();
+            (now.len() == before.len() + 1 && now.iter().all(|it| it == "snapshot")).then_some(())
+        })
+        .await;
     }
 }
 

@@ -72,7 +72,8 @@ async fn what_state_shows_can_be_read_in_the_log_at_once() {
     assert!(reading.await.unwrap() > 100);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// On one thread all are proposed before any of them is packed.
+#[tokio::test]
 async fn concurrent_proposals_share_entries() {
     let (_cluster, log) = one().await;
     let said = futures_util::future::join_all((0..200).map(|number| {
@@ -87,7 +88,8 @@ async fn concurrent_proposals_share_entries() {
     assert_eq!(log.read(|view| view.state.loose.len()), 200);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// On one thread both of a pair are proposed before either is answered.
+#[tokio::test]
 async fn a_repeat_is_answered_from_the_table_and_a_reused_id_refused() {
     let (_cluster, log) = one().await;
     let first = log.propose(say(1, "loose", None, "word")).await.unwrap();

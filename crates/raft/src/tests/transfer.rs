@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use certwright_proto::internal::v1::SnapshotChunk;
@@ -35,67 +35,81 @@ fn read(path: &Path) -> Vec<u8> {
     Seams::system().disk.read(path, 1 << 30).unwrap()
 }
 
-/// A single voter with two snapshots, the last of which holds all but a few of that many words.
+/// A single voter with two snapshots, the last of which holds all but a few of that many words, or of more.
 async fn cutting(snapshot_every_octets: u64, words: u64, word: &str) -> Cluster {
     let mut node = Node::new(1).await;
     node.snapshot_every_octets = snapshot_every_octets;
     let me = node.member.clone();
     node.start().await.initialize(me).await.unwrap();
+    let speak =
+        async |number: u64| node.log().propose(say(number, "loose", None, &format!("{number}{word}"))).await.unwrap();
     for number in 0..words {
-        node.log().propose(say(number, "loose", None, &format!("{number}{word}"))).await.unwrap();
+        speak(number).await;
     }
     // Whoever joins now needs a snapshot, and no newer one is on its way.
-    eventually("purge", async || (node.log().first_live_index() > 1).then_some(())).await;
+    let mut more = words..;
+    eventually("purge", async || {
+        let is_purged = node.log().first_live_index() > 1;
+        if !is_purged {
+            speak(more.next().unwrap_or_default()).await;
+        }
+        is_purged.then_some(())
+    })
+    .await;
     let cluster = Cluster { nodes: vec![node] };
     at_rest(&cluster, 0).await;
     cluster
 }
 
-/// Carries connections to an address and counts what goes there. The one that passes `HELD_AT` octets in all is held there,
-/// and cut once told.
+/// Carries connections to an address. The first one that brought `HELD_AT` octets is held there, and cut once told.
+#[derive(Default)]
 struct Door {
-    address: String,
-    passed: Arc<AtomicU64>,
-    cut: Arc<Notify>,
+    /// Octets that went there, of all connections.
+    passed: AtomicU64,
+    has_held: AtomicBool,
+    cut: Notify,
 }
 
 const HELD_AT: u64 = 5 * MIB;
 
-async fn door(to: String) -> Door {
+async fn door(to: String) -> (String, Arc<Door>) {
     let net = Seams::system().net;
     let mut listener = net.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (passed, cut) = (Arc::<AtomicU64>::default(), Arc::<Notify>::default());
-    let door = Door { address, passed: Arc::clone(&passed), cut: Arc::clone(&cut) };
+    let (address, door) = (listener.local_addr().unwrap().to_string(), Arc::<Door>::default());
+    let carrier = Arc::clone(&door);
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
             if let Ok(far) = net.connect(&to).await {
-                tokio::spawn(carry(near, far, Arc::clone(&passed), Arc::clone(&cut)));
+                let carrier = Arc::clone(&carrier);
+                tokio::spawn(async move { carrier.carry(near, far).await });
             }
         }
     });
-    door
+    (address, door)
 }
 
-async fn carry(near: BoxStream, far: BoxStream, passed: Arc<AtomicU64>, cut: Arc<Notify>) {
-    let ((mut asked, mut answered), (mut answers, mut asks)) = (tokio::io::split(near), tokio::io::split(far));
-    let there = async {
-        let mut buffer = vec![0; 16 * 1024];
-        while let Ok(count @ 1..) = asked.read(&mut buffer).await {
-            if asks.write_all(&buffer[..count]).await.is_err() {
-                return;
+impl Door {
+    async fn carry(&self, near: BoxStream, far: BoxStream) {
+        let ((mut asked, mut answered), (mut answers, mut asks)) = (tokio::io::split(near), tokio::io::split(far));
+        let there = async {
+            let (mut buffer, mut brought) = (vec![0; 16 * 1024], 0);
+            while let Ok(count @ 1..) = asked.read(&mut buffer).await {
+                if asks.write_all(&buffer[..count]).await.is_err() {
+                    return;
+                }
+                self.passed.fetch_add(count as u64, Ordering::Relaxed);
+                brought += count as u64;
+                if brought >= HELD_AT && !self.has_held.swap(true, Ordering::Relaxed) {
+                    return self.cut.notified().await;
+                }
             }
-            let before = passed.fetch_add(count as u64, Ordering::Relaxed);
-            if before < HELD_AT && before + count as u64 >= HELD_AT {
-                return cut.notified().await;
-            }
+        };
+        let back = tokio::io::copy(&mut answers, &mut answered);
+        tokio::select! {
+            biased;
+            () = there => {}
+            _ = back => {}
         }
-    };
-    let back = tokio::io::copy(&mut answers, &mut answered);
-    tokio::select! {
-        biased;
-        () = there => {}
-        _ = back => {}
     }
 }
 
@@ -105,20 +119,21 @@ async fn a_transfer_goes_on_where_the_connection_was_cut() {
     let octets = read(files(&cluster.nodes[0], "snapshot").last().unwrap()).len() as u64;
     assert!(octets > 7 * MIB, "{octets}");
     let mut learner = Node::new(2).await;
-    let door = door(learner.member.address.clone()).await;
+    let (address, door) = door(learner.member.address.clone()).await;
     learner.start().await.trust(vec![cluster.nodes[0].member.clone()]);
-    let member = Member { address: door.address.clone(), ..learner.member.clone() };
+    let member = Member { address, ..learner.member.clone() };
     cluster.nodes.push(learner);
     let (leader, arrived) = (cluster.leader().await, || files(&cluster.nodes[1], "part").pop());
     let joining = tokio::spawn(async move { leader.add_learner(member).await });
     eventually("half of it", async || arrived().filter(|part| read(part).len() as u64 >= 4 * MIB)).await;
     assert_eq!(arrived().into_iter().len(), 1);
+    let before = door.passed.load(Ordering::Relaxed);
     door.cut.notify_one();
     // That it took a second attempt may take longer than an administrator waits.
     let _ = joining.await.unwrap();
     eventually("the snapshot", async || (files(&cluster.nodes[1], "snapshot").len() == 1).then_some(())).await;
     cluster.agree().await;
-    let after = door.passed.load(Ordering::Relaxed) - HELD_AT;
+    let after = door.passed.load(Ordering::Relaxed) - before;
     assert!(after < octets - 2 * MIB, "{after} octets after the cut, {octets} in all: it did not go on");
     assert!(arrived().is_none());
 }
