@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::dispatch::run_encoded;
 use crate::doors::Doors;
-use crate::limits::STREAM_IN_FLIGHT_MAX;
+use crate::limits::{READ_OWN_WAIT, STREAM_IN_FLIGHT_MAX};
 use crate::{refuse, trace};
 
 /// `certwright.internal.v1.Forward`.
@@ -68,6 +68,9 @@ impl ForwardService {
         if !(leadership.is_self && leadership.ready) {
             return Err(Rejection::new(Reason::NotLeader, "this server does not lead"));
         }
+        // A leader may apply later than its followers what it has committed. One that does not get there in time answers out
+        // of what it knows.
+        let _ = self.doors.log.wait_applied(request.applied_index, READ_OWN_WAIT).await;
         let actor = Actor::parse(&request.actor)
             .filter(|actor| matches!(actor, Actor::Administrator(_) | Actor::Agent(_) | Actor::Anonymous))
             .ok_or_else(|| Rejection::new(Reason::PermissionDenied, "nobody can be forwarded under that name"))?;
