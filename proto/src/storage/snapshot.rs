@@ -90,7 +90,7 @@ enum Item {
     /// With the number of its instances, which follow.
     Certificate(Certificate, usize),
     Instance(Instance),
-    Other(Kind),
+    Other(Box<Kind>),
 }
 
 fn read_chunk(chunk: &[u8]) -> Result<(Format, Vec<Item>), CodecError> {
@@ -106,7 +106,7 @@ fn read_record(kind: Kind) -> Result<Item, CodecError> {
             Item::Certificate(certificate.try_into()?, instances)
         }
         Kind::Instance(instance) => Item::Instance(instance.try_into()?),
-        other => Item::Other(other),
+        other => Item::Other(Box::new(other)),
     })
 }
 
@@ -133,7 +133,7 @@ impl Unpacker {
                 Item::Instance(instance) => self.push_instance(instance)?,
                 Item::Other(kind) => {
                     self.complete_certificate()?;
-                    self.push(kind)?;
+                    self.push(*kind)?;
                 }
             }
         }

@@ -83,7 +83,10 @@ mod tests {
     #[test]
     fn the_first_error_ends_it() {
         let (mut pieces, mut taken) = (0..1000, 0);
-        let take = |result| if result == 100 { Err(result) } else { Ok(taken += 1) };
+        let take = |result| {
+            taken += u32::from(result < 100);
+            if result == 100 { Err(result) } else { Ok(()) }
+        };
         assert_eq!(map_in_order(&mut pieces, |piece| piece, take), Err(100));
         assert_eq!(taken, 100);
         assert!(pieces.next().is_some_and(|next| next < 1000), "it went on to the end");
