@@ -61,7 +61,8 @@ pub const RETRY_DELAY: Duration = Duration::from_millis(50);
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a read waits for the state its token asks for.
 pub const BEHIND_WAIT: Duration = Duration::from_secs(2);
-/// How long a forwarded command's answer waits until its effect is seen on this server, too: several heartbeats.
+/// How long a forwarded command waits until the leader has applied what the server that forwards has, and its answer until its
+/// effect is seen on that server: several heartbeats.
 pub const READ_OWN_WAIT: Duration = Duration::from_millis(500);
 /// Commands forwarded to this server and under way at once.
 pub const FORWARDED_MAX: usize = 4096;

@@ -84,9 +84,9 @@ pub async fn run(global: &Global, args: CheckArgs) -> Result<ExitCode, Failure> 
     let mut checks = look(&client, &context).await?;
     while args.wait && !is_good(&checks) && Instant::now() + LOOK_EVERY < client.deadline() {
         tokio::time::sleep(LOOK_EVERY).await;
+        let began = Instant::now();
         checks = match look(&client, &context).await {
-            // It began when hardly any time was left.
-            Err(failure) if failure.wanted_time() => break,
+            Err(failure) if client.is_late(began, &failure) => break,
             looked => looked?,
         };
     }

@@ -24,6 +24,8 @@ use crate::failure::Failure;
 const RETRY_DEFAULT: Duration = Duration::from_millis(50);
 /// Between two looks at what is waited for; each is a read of one server's own state.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A look that begins later before the end says little by its failure.
+const LATE: Duration = Duration::from_secs(1);
 /// How long one attempt may take before another server is asked.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
@@ -176,6 +178,11 @@ impl Client {
         }
     }
 
+    /// Whether a look that failed had hardly any time: what the one before saw counts. With more time it is an outage.
+    pub fn is_late(&self, began: Instant, failure: &Failure) -> bool {
+        failure.wanted_time() && began + LATE >= self.deadline
+    }
+
     /// Looks until what is waited for is there, or the time is over: then `WAIT_TIMED_OUT` with what a look said is so still.
     pub async fn wait_for<T>(
         &self,
@@ -183,11 +190,11 @@ impl Client {
     ) -> Result<T, Failure> {
         let mut still = None;
         loop {
+            let began = Instant::now();
             let text = match (look().await, still) {
                 (Ok(Ok(found)), _) => return Ok(found),
                 (Ok(Err(text)), _) => text,
-                // That look began when hardly any time was left.
-                (Err(failure), Some(text)) if failure.wanted_time() => return Err(Failure::timed_out(text)),
+                (Err(failure), Some(text)) if self.is_late(began, &failure) => return Err(Failure::timed_out(text)),
                 (Err(failure), _) => return Err(failure),
             };
             if Instant::now() + LOOK_EVERY >= self.deadline {

@@ -11,7 +11,7 @@ use certwright_core::mutant::{self, Mutant};
 use certwright_core::time::Timestamp;
 use certwright_seams::Clock;
 
-use crate::limits::{CLOCK_AHEAD_MAX, CLOCK_FRESH};
+use crate::limits::{CLOCK_AHEAD_MAX, CLOCK_ANSWER_TIMEOUT, CLOCK_EVERY, CLOCK_FRESH};
 
 const AHEAD_MAX_MILLIS: u64 = CLOCK_AHEAD_MAX.as_millis() as u64;
 
@@ -25,6 +25,9 @@ const ABSENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A jump that no leader has put on record for so long was none of the estate's.
 const JUMP_KEPT: Duration = Duration::from_secs(3600);
 
+/// How long a doubt counts: twice as long as it takes to ask everybody.
+const DOUBT_KEPT: Duration = CLOCK_EVERY.saturating_add(CLOCK_ANSWER_TIMEOUT).saturating_mul(2);
+
 /// How far ahead of this node's clock the time that may be stamped goes back to it, at half speed: what a clock that was
 /// wrong for a moment can have left. Further ahead it is the clock that was set back.
 const SLEW_MAX: Duration = Duration::from_secs(10);
@@ -34,6 +37,13 @@ const SLEW_MAX: Duration = Duration::from_secs(10);
 struct Sample {
     wall_millis: u64,
     taken: Duration,
+}
+
+/// What a voter said its clock shows, and when it was asked.
+#[derive(Clone, Copy)]
+struct Answer {
+    sample: Sample,
+    asked: Duration,
 }
 
 /// Where the time that may be stamped goes on from: at half speed until what it is ahead is made up for.
@@ -59,7 +69,7 @@ impl Base {
 struct Heard {
     me: u64,
     voters: BTreeSet<u64>,
-    samples: BTreeMap<u64, Sample>,
+    answers: BTreeMap<u64, Answer>,
     /// The last time that may be stamped whatever clocks say, and when: log time as it was found, then what a majority
     /// bounded. From there on time goes by the monotonic clock.
     base: Option<Base>,
@@ -67,8 +77,8 @@ struct Heard {
     reached: Option<Sample>,
     /// A majority has come as far as that since this node started.
     is_bounded: bool,
-    /// A majority seemed to be ahead of that: everybody is asked again.
-    is_doubted: bool,
+    /// When a majority seemed to be ahead of that: what was asked before is in doubt.
+    doubted: Option<Duration>,
     /// The newest jump that nobody has put on record, and when it was noticed.
     jump: Option<(ClockJump, Duration)>,
 }
@@ -125,7 +135,7 @@ impl Clocks {
     /// next set: they are looked at.
     pub(crate) fn elect(&self, voters: BTreeSet<u64>) {
         let mut heard = self.heard();
-        heard.samples.retain(|id, _| voters.contains(id));
+        heard.answers.retain(|id, _| voters.contains(id));
         heard.voters = voters;
         drop(heard);
         self.look();
@@ -142,7 +152,8 @@ impl Clocks {
         let mut heard = self.heard();
         // Whatever is beyond that no machine shows by mistake.
         if heard.voters.contains(&voter) && wall_millis <= WALL_MILLIS_MAX {
-            heard.samples.insert(voter, Sample { wall_millis, taken: asked + answered.saturating_sub(asked) / 2 });
+            let sample = Sample { wall_millis, taken: asked + answered.saturating_sub(asked) / 2 };
+            heard.answers.insert(voter, Answer { sample, asked });
         }
     }
 
@@ -218,11 +229,11 @@ impl Clocks {
         self.heard().jump.take_if(|(jump, _)| *jump == known);
     }
 
-    /// Whether the clocks of a majority are known.
+    /// Whether the clocks of a majority are known, and nothing of it is in doubt.
     pub(crate) fn is_known(&self) -> bool {
         let (own, monotonic) = (self.clock.wall_millis(), self.clock.monotonic());
         let heard = self.heard();
-        heard.times(own, monotonic).len() > heard.voters.len() / 2
+        heard.doubt(monotonic).is_none() && heard.reached_by_most(&heard.times(own, monotonic)).is_some()
     }
 
     /// How this node's clock stands to the voters'; `None` while fewer than three are known: of two nobody can say which
@@ -236,7 +247,8 @@ impl Clocks {
         }
         let median = median(&times);
         let is_close = |it: &Sample| it.shows(monotonic).abs_diff(median) <= AHEAD_MAX_MILLIS;
-        let close = heard.samples.iter().filter(|(_, it)| it.is_fresh(monotonic) && is_close(it)).map(|(id, _)| *id);
+        let is_said = |it: &Sample| it.is_fresh(monotonic) && is_close(it);
+        let close = heard.answers.iter().filter(|(_, it)| is_said(&it.sample)).map(|(id, _)| *id);
         let ahead_millis = i64::try_from(own).unwrap_or(i64::MAX).saturating_sub_unsigned(median);
         Some(Comparison { ahead_millis, close: close.collect() })
     }
@@ -292,16 +304,30 @@ impl Heard {
     /// What the clocks of a majority of all voters have reached; those that are not known might show anything. Farther ahead
     /// than time can be by now it counts when all were asked again: clocks that were wrong one after the other are no majority.
     fn majority(&mut self, own: u64, monotonic: Duration) -> Option<u64> {
-        let times = self.times(own, monotonic);
-        let majority = times.iter().rev().nth(self.voters.len() / 2).copied()?;
         let expected = self.reached.filter(|_| self.is_bounded).map(|reached| reached.shows(monotonic));
-        let is_ahead = expected.is_some_and(|expected| majority > expected.saturating_add(AHEAD_MAX_MILLIS));
-        self.is_doubted = is_ahead && !self.is_doubted && !self.samples.is_empty();
-        if self.is_doubted {
-            self.samples.clear();
-            return None;
+        let is_ahead =
+            |millis: &u64| expected.is_some_and(|expected| *millis > expected.saturating_add(AHEAD_MAX_MILLIS));
+        let majority = self.reached_by_most(&self.times(own, monotonic))?;
+        if !is_ahead(&majority) || self.answers.is_empty() {
+            return Some(majority);
         }
-        Some(majority)
+        let since = self.doubt(monotonic).unwrap_or(monotonic);
+        self.doubted = Some(since);
+        let again = self.reached_by_most(&self.times_asked_since(since, own, monotonic));
+        if again.as_ref().is_some_and(is_ahead) {
+            self.doubted = None;
+        }
+        again
+    }
+
+    /// Since when what was heard is in doubt, as long as that counts.
+    fn doubt(&self, monotonic: Duration) -> Option<Duration> {
+        self.doubted.filter(|since| monotonic.saturating_sub(*since) <= DOUBT_KEPT)
+    }
+
+    /// What a majority of all voters have reached, of times in order.
+    fn reached_by_most(&self, times: &[u64]) -> Option<u64> {
+        times.iter().rev().nth(self.voters.len() / 2).copied()
     }
 
     /// Takes what a majority has reached for where time is by now.
@@ -318,8 +344,14 @@ impl Heard {
     /// What the clocks of voters show now as far as they are known, in order; this node's own is one of them, if it votes
     /// or no voters are known yet.
     fn times(&self, own: u64, monotonic: Duration) -> Vec<u64> {
+        self.times_asked_since(Duration::ZERO, own, monotonic)
+    }
+
+    /// The same of those who were asked then or later.
+    fn times_asked_since(&self, since: Duration, own: u64, monotonic: Duration) -> Vec<u64> {
         let has_say = self.voters.is_empty() || self.voters.contains(&self.me);
-        let fresh = self.samples.values().filter(|it| it.is_fresh(monotonic)).map(|it| it.shows(monotonic));
+        let asked = self.answers.values().filter(|it| it.asked >= since).map(|it| &it.sample);
+        let fresh = asked.filter(|it| it.is_fresh(monotonic)).map(|it| it.shows(monotonic));
         let mut times: Vec<u64> = fresh.chain(has_say.then_some(own)).collect();
         times.sort_unstable();
         times

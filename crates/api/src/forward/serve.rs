@@ -40,6 +40,9 @@ impl ForwardService {
 
     async fn answer(&self, peer: PeerNode, request: ForwardRequest) -> ForwardResponse {
         let id = request.id;
+        // A leader may apply later than its followers what it has committed, removals among it. One that does not get there in
+        // time answers out of what it knows.
+        let _ = self.doors.log.wait_applied(request.applied_index, READ_OWN_WAIT).await;
         let answer = match self.member(peer) {
             Ok(()) => self.run(request).await,
             Err(rejection) => Err(rejection),
@@ -68,9 +71,6 @@ impl ForwardService {
         if !(leadership.is_self && leadership.ready) {
             return Err(Rejection::new(Reason::NotLeader, "this server does not lead"));
         }
-        // A leader may apply later than its followers what it has committed. One that does not get there in time answers out
-        // of what it knows.
-        let _ = self.doors.log.wait_applied(request.applied_index, READ_OWN_WAIT).await;
         let actor = Actor::parse(&request.actor)
             .filter(|actor| matches!(actor, Actor::Administrator(_) | Actor::Agent(_) | Actor::Anonymous))
             .ok_or_else(|| Rejection::new(Reason::PermissionDenied, "nobody can be forwarded under that name"))?;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use certwright_seams::sim::SimClock;
 
 use super::*;
+use crate::limits::CLOCK_HASTE;
 
 const BASE: u64 = 1_800_000_000_000;
 const HOUR: i64 = 3_600_000;
@@ -94,6 +95,49 @@ fn clocks_that_are_wrong_one_after_the_other_are_no_majority() {
     node.hears(2, 0);
     assert_eq!(node.ahead(), 5000);
     assert_eq!(node.clocks.jump(), None);
+}
+
+/// Whoever asks for the time between two answers takes nobody's doubt away, and does not renew it.
+#[test]
+fn a_majority_that_is_ahead_is_followed_though_the_time_is_asked_for_meanwhile() {
+    for (own, first, last) in [(0, HOUR, HOUR), (HOUR, 0, HOUR), (HOUR, HOUR, 0)] {
+        let node = Fixture::new(&[1, 2, 3], 0);
+        node.hears(2, 0);
+        node.hears(3, 0);
+        assert_eq!(node.ahead(), 0);
+        node.clock.set_skew_millis(own);
+        node.hears(2, first);
+        node.hears(3, last);
+        node.pass(Duration::from_millis(1));
+        assert!(node.ahead() <= 5000, "it was not asked again");
+        node.pass(CLOCK_HASTE);
+        node.hears(2, first);
+        node.clocks.now();
+        node.hears(3, last);
+        node.clocks.look();
+        let jump = node.clocks.jump().map(|jump| jump.ahead_millis() as i64);
+        assert_eq!(jump, Some(HOUR), "own {own}, others {first} and {last}");
+        assert!(node.clocks.is_known() && node.clocks.compare().is_some());
+    }
+}
+
+/// An answer that was on its way when the doubt arose is of before.
+#[test]
+fn who_was_asked_before_a_doubt_is_asked_again() {
+    let node = Fixture::new(&[1, 2, 3], 0);
+    node.hears(2, 0);
+    node.hears(3, 0);
+    assert_eq!(node.ahead(), 0);
+    let asked = node.clocks.monotonic();
+    let wrong = node.truth() + HOUR as u64;
+    node.hears(2, HOUR);
+    node.clock.set_skew_millis(HOUR);
+    node.pass(Duration::from_millis(100));
+    assert_eq!(node.ahead(), 0, "of two that were wrong at different times");
+    node.clocks.note(2, wrong, asked, node.clocks.monotonic());
+    assert_eq!(node.ahead(), 0);
+    node.hears(2, 0);
+    assert_eq!(node.ahead(), 5000);
 }
 
 #[test]

@@ -8,10 +8,13 @@ use std::thread;
 /// Pieces that wait in front of one lane, and results behind it.
 const AHEAD: usize = 2;
 
+/// One thread takes all results: more would hold memory and wait.
+const LANES_MAX: usize = 8;
+
 /// Fewer pieces than that are no work for threads.
 const FEW: usize = 8;
 
-/// Maps pieces on as many threads as there are cores and takes the results, in order, on the caller's. Ends with the first
+/// Maps pieces on as many threads as there are cores, up to a few, and takes the results, in order, on the caller's. Ends with the first
 /// error of `take`; pieces behind it may have been drawn.
 ///
 /// # Panics
@@ -60,7 +63,7 @@ fn lane<'scope, T: Send + 'scope, U: Send + 'scope>(
 }
 
 fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+    thread::available_parallelism().map_or(1, usize::from).min(LANES_MAX)
 }
 
 #[cfg(test)]
