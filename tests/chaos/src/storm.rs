@@ -343,11 +343,17 @@ impl<'a> Scene<'a> {
         bail!("the agent has not delivered what was issued last")
     }
 
-    /// The number of the server that leads.
+    /// The number of the server that leads. While leadership is handed over nobody does.
     async fn leader(&self) -> Result<usize> {
-        let seen = self.cluster.client().cluster(true).await?;
-        let place = self.cluster.names.iter().position(|name| *name == seen.leader);
-        place.map(|place| place + 1).with_context(|| format!("nobody leads: {:?}", seen.leader))
+        let began = Instant::now();
+        while began.elapsed() < LEADER_WITHIN {
+            let seen = self.cluster.client().cluster(true).await?;
+            if let Some(place) = self.cluster.names.iter().position(|name| *name == seen.leader) {
+                return Ok(place + 1);
+            }
+            sleep(PAUSE).await;
+        }
+        bail!("nobody leads within {LEADER_WITHIN:?}")
     }
 
     /// Some server that does not lead, and the other one.
