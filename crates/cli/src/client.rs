@@ -171,7 +171,7 @@ impl Client {
             let wait = wait.unwrap_or(RETRY_DEFAULT);
             let until = if self.answered.load(Ordering::Relaxed) { self.deadline } else { self.answer_by };
             if Instant::now() + wait >= until {
-                return Err(failure.for_want_of_time());
+                return Err(failure.without_time_to_repeat());
             }
             tokio::time::sleep(wait).await;
             self.elsewhere().await;
@@ -180,7 +180,7 @@ impl Client {
 
     /// Whether a look that failed had hardly any time: what the one before saw counts. With more time it is an outage.
     pub fn is_late(&self, began: Instant, failure: &Failure) -> bool {
-        failure.wanted_time() && began + LATE >= self.deadline
+        failure.lacked_time() && began + LATE >= self.deadline
     }
 
     /// Looks until what is waited for is there, or the time is over: then `WAIT_TIMED_OUT` with what a look said is so still.

@@ -18,14 +18,14 @@ pub struct Failure {
     message: String,
     fix: String,
     /// Another attempt might have ended otherwise.
-    wanted_time: bool,
+    lacked_time: bool,
 }
 
 impl Failure {
     /// A failure with its reason, cause and way out.
     pub fn new(reason: Reason, message: impl Into<String>, fix: impl Into<String>) -> Self {
         let (code, message, fix) = (reason.code().to_string(), message.into(), fix.into());
-        Self { exit: Exit::of(reason), code, message, fix, wanted_time: false }
+        Self { exit: Exit::of(reason), code, message, fix, lacked_time: false }
     }
 
     /// The command line itself is wrong in a way that the parser could not see.
@@ -68,13 +68,13 @@ impl Failure {
     }
 
     /// The same, of a call for which there was no time to repeat it.
-    pub fn for_want_of_time(self) -> Self {
-        Self { wanted_time: true, ..self }
+    pub fn without_time_to_repeat(self) -> Self {
+        Self { lacked_time: true, ..self }
     }
 
     /// Whether it is of a call for which there was no time to repeat it.
-    pub fn wanted_time(&self) -> bool {
-        self.wanted_time
+    pub fn lacked_time(&self) -> bool {
+        self.lacked_time
     }
 
     /// The exit code.

@@ -247,8 +247,8 @@ impl Clocks {
         }
         let median = median(&times);
         let is_close = |it: &Sample| it.shows(monotonic).abs_diff(median) <= AHEAD_MAX_MILLIS;
-        let is_said = |it: &Sample| it.is_fresh(monotonic) && is_close(it);
-        let close = heard.answers.iter().filter(|(_, it)| is_said(&it.sample)).map(|(id, _)| *id);
+        let counts = |it: &Sample| it.is_fresh(monotonic) && is_close(it);
+        let close = heard.answers.iter().filter(|(_, it)| counts(&it.sample)).map(|(id, _)| *id);
         let ahead_millis = i64::try_from(own).unwrap_or(i64::MAX).saturating_sub_unsigned(median);
         Some(Comparison { ahead_millis, close: close.collect() })
     }

@@ -1,7 +1,7 @@
 //! The production workers: pools of as many threads as there are cores, and single long-lived threads.
 //!
 //! It refuses tokio's blocking pool, which grows to hundreds of threads and has one name for all.
-#![allow(clippy::disallowed_methods, reason = "the one module that starts threads")]
+#![allow(clippy::disallowed_methods, reason = "the one module that starts threads which outlive a call")]
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
