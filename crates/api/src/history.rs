@@ -20,20 +20,26 @@ pub(crate) async fn transaction(doors: &Doors, position: Position) -> Result<Opt
     compute(&*doors.seams.exec, "read", move || log.transaction(position)).await.map_err(read_failed)
 }
 
-/// Log time at an index: that of the entry, or, entries of consensus having none, of the nearest one before that has; the
-/// epoch when there is none near.
+/// When an entry was written, by the time that holds now.
+pub(crate) fn corrected(doors: &Doors, index: u64, at: Timestamp) -> Timestamp {
+    doors.log.read(|view| view.state.cluster.corrected(index, at))
+}
+
+/// Log time at an index, by the time that holds now: that of the entry, or, entries of consensus having none, of the nearest
+/// one before that has; the epoch when there is none near.
 pub(crate) async fn stamp(doors: &Doors, index: u64) -> Result<Timestamp, Rejection> {
     let log = doors.log.clone();
     let looking = move || {
         for index in (index.saturating_sub(UNSTAMPED_MAX)..=index).rev() {
             match log.entry(index)?.map(|entry| entry.at) {
-                Some(at) if at > Timestamp::EPOCH => return Ok(at),
+                Some(at) if at > Timestamp::EPOCH => return Ok((index, at)),
                 _ => {}
             }
         }
-        Ok(Timestamp::EPOCH)
+        Ok((index, Timestamp::EPOCH))
     };
-    compute(&*doors.seams.exec, "read", looking).await.map_err(read_failed)
+    let (index, at) = compute(&*doors.seams.exec, "read", looking).await.map_err(read_failed)?;
+    Ok(corrected(doors, index, at))
 }
 
 /// The certificate issued by a transaction that fits.

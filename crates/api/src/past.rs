@@ -1,7 +1,8 @@
 //! Certificates as they were: folded anew from their own stream of the log.
 //!
 //! It refuses to guess: while this server lacks entries of the stream, it says so. What other streams do to a certificate is
-//! not folded: that its agent joined again and has yet to prove its deliveries anew is not seen.
+//! not folded: that its agent joined again and has yet to prove its deliveries anew is not seen, nor that it was to be renewed
+//! earlier because log time had been set back.
 
 use std::sync::Arc;
 
@@ -111,6 +112,7 @@ async fn take(
         let message = format!("entry {} of the log is not kept here", position.index);
         Rejection::new(Reason::Behind, message)
     })?;
+    let at = history::corrected(doors, position.index, at);
     if at > latest {
         return Ok(false);
     }

@@ -110,8 +110,8 @@ fn check_clock(seams: &Seams, end: Timestamp, terms: Terms) -> Result<(), Reject
         return Ok(());
     }
     let message = format!(
-        "this machine's clock says {now}, and the log ends at {end}: log time would go on from there for good; set the \
-         clock right, or say that it is (--clock-is-right)"
+        "this machine's clock says {now}, and the log ends at {end}: log time would go on from there; set the clock right, \
+         or say that it is (--clock-is-right), and have log time set back ('certwright operator clock rebase')"
     );
     Err(Rejection::new(Reason::NotReady, message))
 }

@@ -1,8 +1,9 @@
-//! `operator`: consensus, digests, backups.
+//! `operator`: consensus, clocks, digests, backups.
 //!
 //! It refuses to repair: it shows, and changes who leads, votes or belongs when told to.
 
 mod backup;
+pub mod clock;
 mod drill;
 mod raft;
 mod restore;
@@ -31,6 +32,7 @@ pub async fn run(global: &Global, verb: OperatorVerb) -> Result<ExitCode, Failur
         OperatorVerb::Backup(verb) => backup::run(global, verb).await,
         OperatorVerb::Restore(args) => restore::run(global, &args).await,
         OperatorVerb::RestoreDrill { file, key, scratch } => drill::run(global, &file, &key, scratch.as_deref()).await,
+        OperatorVerb::Clock { verb } => clock::run(global, &client()?, verb).await,
         OperatorVerb::Renewals(RenewalsVerb::Release) => release(global, &client()?).await,
     }
 }

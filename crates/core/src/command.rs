@@ -150,6 +150,11 @@ pub enum Command {
     },
     /// Log time is right: begin renewals as they are due again.
     ReleaseRenewals,
+    /// Log time is ahead of the voters' clocks: it goes back to what they agree on.
+    RebaseTime {
+        /// What they show.
+        to: Timestamp,
+    },
     /// Take a format of the log into use that those servers said they know.
     RaiseFormat {
         format: Format,

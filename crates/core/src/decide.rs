@@ -21,6 +21,7 @@ use draft::Draft;
 use crate::command::Command;
 use crate::event::Event;
 use crate::format;
+use crate::limits::BEGINS_AHEAD_MAX;
 use crate::log::{Append, Guard};
 use crate::policy::AuthorizedActor;
 use crate::rejection::{Reason, Rejection};
@@ -79,6 +80,7 @@ pub fn decide(
         | Command::SetNodeRole { .. }
         | Command::HoldRenewals { .. }
         | Command::ReleaseRenewals
+        | Command::RebaseTime { .. }
         | Command::RaiseFormat { .. }
         | Command::WrapDataKey { .. }
         | Command::ProveDataKey { .. }
@@ -98,7 +100,20 @@ pub fn decide(
     }
     let decision = draft.finish();
     format::permit(state.cluster.format, &decision)?;
+    has_begun(&decision, context.now)?;
     Ok(decision)
+}
+
+/// Refuses what begins in the future: it was composed by a log time that was set back meanwhile.
+fn has_begun(decision: &Decision, now: Timestamp) -> Result<(), Rejection> {
+    let mut begins = decision.appends.iter().flat_map(|append| &append.events).filter_map(Event::begins);
+    match begins.find(|begin| *begin > now.plus(BEGINS_AHEAD_MAX)) {
+        None => Ok(()),
+        Some(begin) => {
+            let message = format!("it would begin at {begin}, and by the log it is {now}");
+            Err(Rejection::new(Reason::Moved, message))
+        }
+    }
 }
 
 /// The rejection of a name that names nothing.

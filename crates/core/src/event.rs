@@ -55,6 +55,11 @@ pub enum Event {
     },
     /// Renewals are begun as they are due again.
     RenewalsReleased,
+    /// Clocks had been wrong together and took log time along: behind the entry of this event it is `to`, which is earlier.
+    TimeRebased {
+        from: Timestamp,
+        to: Timestamp,
+    },
     /// Every server knows that format of the log: from here on the cluster writes it.
     FormatRaised {
         format: Format,
@@ -223,6 +228,18 @@ impl Event {
         }
     }
 
+    /// When what the event brings into the world begins to be valid.
+    pub const fn begins(&self) -> Option<Timestamp> {
+        match self {
+            Self::CertificateIssued(issued) => Some(issued.not_before),
+            Self::AuthorityCertified { not_before, .. } => Some(*not_before),
+            Self::NodeIdentityIssued { identity, .. }
+            | Self::AdministratorIdentityIssued { identity, .. }
+            | Self::AgentIdentityIssued { identity, .. } => Some(identity.not_before),
+            _ => None,
+        }
+    }
+
     /// The event's kind as `events -o json` prints it.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -235,6 +252,7 @@ impl Event {
             Self::NodeRoleSet { .. } => "NodeRoleSet",
             Self::RenewalsHeld { .. } => "RenewalsHeld",
             Self::RenewalsReleased => "RenewalsReleased",
+            Self::TimeRebased { .. } => "TimeRebased",
             Self::FormatRaised { .. } => "FormatRaised",
             Self::DataKeyRotated { .. } => "DataKeyRotated",
             Self::DataKeyRetired { .. } => "DataKeyRetired",

@@ -153,6 +153,11 @@ pub trait Fold: Default + Send + Sync + 'static {
     /// Folds one event. Must not fail, panic, read a clock or iterate in an order that replicas may not share.
     fn apply(&mut self, applied: &Applied<'_>, event: &Self::Event);
 
+    /// Where log time goes back to behind the entry that holds this event; `None` of all events that leave time alone.
+    fn rebases(_event: &Self::Event) -> Option<Timestamp> {
+        None
+    }
+
     /// Cuts the state; must cost no more than cloning its shard table.
     fn cut(&self) -> Self::Cut;
 }

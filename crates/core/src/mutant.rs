@@ -96,6 +96,14 @@ mutants! {
     LogTimeFrozen = "log_time_frozen" breaks "I14";
     /// A jump of all clocks is taken for time that passed.
     JumpUnnoticed = "jump_unnoticed" breaks "I14";
+    /// Servers' clocks go on from a log time that was taken back.
+    RebaseLeavesClocks = "rebase_leaves_clocks" breaks "I14";
+    /// Entries are stamped by a log time that was taken back.
+    StampsByOldTime = "stamps_by_old_time" breaks "I14";
+    /// Commands are decided while log time is being set back.
+    RebaseInFlight = "rebase_in_flight" breaks "I14";
+    /// What became due by a log time that was taken back is renewed at once.
+    RebaseUnheld = "rebase_unheld" breaks "I14";
     /// A join token is looked at, but its use is not made a condition.
     TokenUsedTwice = "token_used_twice" breaks "I16";
     /// As many strangers as like may be at their handshake.

@@ -114,6 +114,8 @@ reasons! {
     IssuerNotFound = "ISSUER_NOT_FOUND", Precondition, "create the issuer that is named first";
     /// The issuer's authority has no certificate or key yet.
     IssuerNotReady = "ISSUER_NOT_READY", Precondition, "wait until the authority is certified";
+    /// The authority begins in the future: it was made while clocks were ahead.
+    AuthorityNotYetValid = "AUTHORITY_NOT_YET_VALID", Precondition, "make another authority and have the issuer use it";
     /// The issuer would be outlived by what it signs.
     IssuerExpiresFirst = "ISSUER_EXPIRES_FIRST", Precondition, "ask for a shorter duration, or renew the authority";
     /// A generation was already issued for another key.
@@ -194,6 +196,8 @@ reasons! {
     BuildTooOld = "BUILD_TOO_OLD", Precondition, "install what the servers of that cluster run, or ran; a join token is still good";
     /// It would write what a server of an older build could not read.
     UpgradePending = "UPGRADE_PENDING", Precondition, "upgrade the servers that 'certwright check' names in cluster/format, or take them out";
+    /// The servers' clocks, or the caller's, do not show the same time.
+    ClocksDisagree = "CLOCKS_DISAGREE", Precondition, "set the clock right that is named, or take that server out, and repeat";
     /// Of the servers that would be left to vote too few answer.
     QuorumAtRisk = "QUORUM_AT_RISK", Precondition, "start the servers that do not answer, or take those out first";
     /// The disk refuses writes.

@@ -80,12 +80,32 @@ pub struct Cluster {
     pub checkpoints: Checkpoints,
     /// Up to which format its log is written.
     pub format: Format,
+    /// When log time was set back, oldest first; at most [`REBASES_MAX`](crate::limits::REBASES_MAX) of them.
+    pub rebases: Vec<Rebase>,
+}
+
+/// Log time was set back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rebase {
+    /// By the entry at this index.
+    pub index: u64,
+    /// What it had been.
+    pub from: Timestamp,
+    /// What it was then.
+    pub to: Timestamp,
 }
 
 impl Cluster {
     /// How this epoch began; `None` in the first one.
     pub fn opened(&self) -> Option<&EpochOpened> {
         self.epochs.last()
+    }
+
+    /// When an entry was written, by the time that holds now: what was stamped before log time was set back counts as written
+    /// then at the latest. So these moments never fall from one entry to the next.
+    pub fn corrected(&self, index: u64, at: Timestamp) -> Timestamp {
+        let later = self.rebases.iter().filter(|rebase| rebase.index >= index);
+        later.map(|rebase| rebase.to).fold(at, Ord::min)
     }
 
     /// Whether what stands at that index was decided in an epoch before this one.
@@ -308,7 +328,7 @@ pub struct Generated {
     pub not_before: Timestamp,
     /// End of validity.
     pub not_after: Timestamp,
-    /// When to renew.
+    /// When to renew: as it was issued, unless it begins later than log time went back to; then at once.
     pub renew_at: Timestamp,
     /// Revision of the intent it was issued under.
     pub spec_revision: Revision,

@@ -23,7 +23,7 @@ use crate::issuers::Signer;
 use crate::order::{Call, Outcome};
 use crate::sequencer::Refusal;
 use crate::session::{Ask, Session, not_leader};
-use crate::signing::ATTEMPTS_MAX;
+use crate::signing::{self, ATTEMPTS_MAX};
 
 /// First and longest wait between attempts to finish what an earlier leader began.
 const RESUME_WAIT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -132,9 +132,12 @@ async fn draft(session: &Session, authority: Authority) -> Result<Draft, Rejecti
     // The log time of the declaration; a server that joined by snapshot may not hold that entry, and then composes
     // other bytes under another serial.
     let declared = session.tools.transaction(authority.uid.0).await.ok().flatten();
-    let declared_at = declared.map_or_else(|| session.tools.now_here(), |declared| declared.at);
+    let (now, cluster) = session.tools.log.read(|view| (session.tools.now(view), view.state.cluster.clone()));
+    // By the time that holds now: log time may have been set back since.
+    let declared_at = declared.map_or(now, |declared| cluster.corrected(authority.uid.0.index, declared.at));
     let (mut not_before, mut not_after) = renewal::validity(declared_at, authority.spec.duration);
     if let Some(parent) = &parent {
+        signing::validity(now, authority.spec.duration, parent)?;
         not_before = not_before.max(parent.certificate.not_before());
         not_after = not_after.min(parent.certificate.not_after());
     }

@@ -12,6 +12,7 @@ use certwright_core::ids::{Actor, AuthorityName, CertificateName, NodeId};
 use certwright_core::log::Trace;
 use certwright_core::policy::{Action, Resource};
 use certwright_core::spec::AuthoritySpec;
+use certwright_core::time::Timestamp;
 use certwright_core::{Reason, Rejection, State};
 use certwright_custody::{NodeSeal, SealedCustody};
 use certwright_raft::{Log, ProposeError};
@@ -24,11 +25,11 @@ use crate::leader::{self, Current};
 use crate::metrics::Metrics;
 use crate::order::{
     AgentJoin, Bootstrap, BootstrapAnswer, Call, CsrSubmission, Held, IdentityAnswer, IssueOrder, IssuedAnswer,
-    NewToken, NodeAnswer, NodeJoin, Outcome, ValidatedAnswer,
+    NewToken, NodeAnswer, NodeJoin, Outcome, Rebased, ValidatedAnswer,
 };
 use crate::projector::Projection;
 use crate::session::{Session, Tools, not_leader};
-use crate::{authorities, checkpoints, direct, identities, stored, succession, tokens};
+use crate::{authorities, checkpoints, direct, identities, rebase, stored, succession, tokens};
 
 /// How long a bootstrap waits for the first server to lead itself.
 const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(30);
@@ -211,6 +212,11 @@ impl Control {
     /// Hands leadership to that server, or to whoever is furthest; answers who leads then.
     pub async fn transfer(&self, call: &Call, to: Option<NodeId>) -> Result<NodeId, Rejection> {
         self.lead(|session| async move { succession::transfer(&session, call, to).await }).await
+    }
+
+    /// Sets log time back to what the voters' clocks show, when it is ahead of them; `told` is what the caller's shows.
+    pub async fn rebase_time(&self, call: Call, told: Timestamp) -> Result<Rebased, Rejection> {
+        self.lead(|session| async move { rebase::rebase(&session, call, told).await }).await
     }
 
     /// Has every server compute the digest of its state right after one entry; answers its index.

@@ -27,7 +27,8 @@ use crate::signing::{self, ATTEMPTS_MAX};
 pub(crate) async fn validate(session: &Session, call: Call, order: IssueOrder) -> Result<ValidatedAnswer, Rejection> {
     session.allow(&call, Action::Issue, &Resource::Issuer(order.issuer.clone()))?;
     let prepared = session.issuer(&order.issuer)?;
-    let Plan { not_before, not_after, make } = plan(session, &prepared, &order);
+    let (not_before, not_after) = validity(session, &prepared, &order)?;
+    let make = plan(session, &prepared, &order, (not_before, not_after));
     session.tools.on_signers(make).await.ok_or_else(signing::stopped)??;
     // An answer about state is true only if this is still the leader.
     session.tools.log.read_index().await.map_err(|_| session::not_leader())?;
@@ -84,29 +85,26 @@ fn unconfirmed(prepared: &Prepared, issued: Issued) -> IssuedAnswer {
     IssuedAnswer { issued, chain: prepared.signer.chain.clone(), position: Position::START }
 }
 
-/// A certificate about to be composed, with a serial of its own.
-struct Plan<M> {
-    not_before: Timestamp,
-    not_after: Timestamp,
-    make: M,
-}
-
 /// The request itself goes in by its hash: printing its octets one by one would cost more than composing a certificate.
 fn digest_of(order: &IssueOrder) -> [u8; 16] {
     digest::of(&(&order.issuer, digest::sha256(&order.csr), order.duration, &order.usages))
 }
 
-/// What verifies the request, composes the certificate and lints it, in one piece of work.
+/// Validity of a certificate that is composed now.
+fn validity(session: &Session, prepared: &Prepared, order: &IssueOrder) -> Result<(Timestamp, Timestamp), Rejection> {
+    signing::validity(session.tools.now_here(), duration(prepared, order.duration), &prepared.signer)
+}
+
+/// What verifies the request, composes the certificate with a serial of its own and lints it, in one piece of work.
 fn plan(
     session: &Session,
     prepared: &signing::SharedIssuer,
     order: &IssueOrder,
-) -> Plan<impl FnOnce() -> Result<(Linted, ()), Rejection> + Send + use<>> {
+    (not_before, not_after): (Timestamp, Timestamp),
+) -> impl FnOnce() -> Result<(Linted, ()), Rejection> + Send + use<> {
     let serial = session.tools.draw_serial();
-    let (not_before, not_after) =
-        signing::validity(session.tools.now_here(), duration(prepared, order.duration), &prepared.signer);
     let (request, usages, issuer) = (order.csr.clone(), order.usages.clone(), prepared.clone());
-    let make = move || {
+    move || {
         let verified = csr::parse(&request)?.verify()?;
         let composed = compose::leaf(&LeafPlan {
             serial,
@@ -120,13 +118,12 @@ fn plan(
             issuer: &issuer.signer.certificate,
         })?;
         Ok((lint::lint(composed, &Profile::Leaf { issuer: &issuer.spec })?, ()))
-    };
-    Plan { not_before, not_after, make }
+    }
 }
 
 /// Carries a plan out and signs, in the same piece of work.
 async fn sign(session: &Session, prepared: &signing::SharedIssuer, order: &IssueOrder) -> Result<Issued, Rejection> {
-    let make = plan(session, prepared, order).make;
+    let make = plan(session, prepared, order, validity(session, prepared, order)?);
     let (signed, ()) = session.sign(prepared.signer.key.clone(), make).await?;
     Ok(signing::issued(prepared, &signed, None))
 }

@@ -78,7 +78,7 @@ pub(crate) async fn sign(
     let (cluster_id, now) = session.tools.log.read(|view| (cluster_id(view.state), session.tools.now(view)));
     let no_name = || Rejection::new(Reason::Internal, format!("{actor} has no identity"));
     let uri = format_uri(cluster_id?, actor).ok_or_else(no_name)?;
-    let (not_before, not_after) = crate::signing::validity(now, lifetime(actor), &signer);
+    let (not_before, not_after) = crate::signing::validity(now, lifetime(actor), &signer)?;
     let not_after = not_after.min(signer.certificate.not_after());
     let serial = session.tools.draw_serial();
     let (serves, common_name) = (matches!(actor, Actor::Node(_)), short_name(actor));
@@ -191,8 +191,9 @@ pub(crate) async fn renew(session: &Session, call: Call, request: Vec<u8>) -> Re
 /// may lie where this server cannot read it, and a new one is wanted anyhow.
 async fn lost_reply(session: &Session, actor: &Actor, spki_hash: [u8; 32]) -> Option<IdentityAnswer> {
     let known = session.tools.log.read(|view| known(view.state, actor).filter(|known| known.spki_hash == spki_hash))?;
-    let made = known.not_after.minus(lifetime(actor));
-    if session.tools.now_here().since(made) >= LOST_REPLY {
+    let (made, now) = (known.not_after.minus(lifetime(actor)), session.tools.now_here());
+    // One that will have been made in the future was made while clocks were ahead.
+    if made > now || now.since(made) >= LOST_REPLY {
         return None;
     }
     existing(session, actor, spki_hash).await.ok().flatten().map(|(_, answer)| answer)

@@ -21,6 +21,7 @@ mod identities;
 mod issuers;
 mod leader;
 mod overlay;
+mod rebase;
 mod rotation;
 mod scheduler;
 mod sequencer;
@@ -36,7 +37,7 @@ mod upgrade;
 pub use control::{Control, ControlOptions};
 pub use order::{
     AgentJoin, Bootstrap, BootstrapAnswer, Call, CsrSubmission, IdentityAnswer, IssueOrder, IssuedAnswer, NewToken,
-    NodeAnswer, NodeJoin, Outcome,
+    NodeAnswer, NodeJoin, Outcome, Rebased,
 };
 pub use peer::{Itself, PeerService};
 pub use projector::Projection;

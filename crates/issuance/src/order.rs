@@ -49,6 +49,15 @@ pub struct Outcome {
     pub unchanged: bool,
 }
 
+/// What setting log time back came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rebased {
+    /// Where it took effect.
+    pub outcome: Outcome,
+    /// What log time had been, and what it is; `None` when it was not ahead.
+    pub change: Option<(Timestamp, Timestamp)>,
+}
+
 /// A direct issuance: sign this request, store no intent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IssueOrder {

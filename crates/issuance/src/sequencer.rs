@@ -12,6 +12,7 @@ use std::task::Poll;
 
 use certwright_core::command::Command;
 use certwright_core::log::{Position, RequestId, Trace, Transaction};
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::AuthorizedActor;
 use certwright_core::{Event, Reason, Rejection, State};
 use certwright_raft::{Committed, ProposeError};
@@ -191,12 +192,44 @@ impl Sequencer {
     }
 
     async fn arrive(&mut self, jobs: Vec<Job>) {
-        let arrived = jobs.into_iter().map(|job| {
+        let mut together = Vec::with_capacity(jobs.len());
+        for job in jobs {
             self.next_ticket += 1;
-            Arrived { ticket: self.next_ticket, actor: job.actor.actor().to_string().into(), job }
-        });
-        let arrived = arrived.collect();
-        self.consider(arrived).await;
+            let is_alone = matches!(job.command, Command::RebaseTime { .. }) && !mutant::is(Mutant::RebaseInFlight);
+            let arrived = Arrived { ticket: self.next_ticket, actor: job.actor.actor().to_string().into(), job };
+            if is_alone {
+                self.consider(std::mem::take(&mut together)).await;
+                self.alone(arrived).await;
+            } else {
+                together.push(arrived);
+            }
+        }
+        self.consider(together).await;
+    }
+
+    /// Nothing that was decided by the time before may be appended behind an entry that sets it back, and nothing may be
+    /// decided before that is applied.
+    async fn alone(&mut self, arrived: Arrived) {
+        if !self.settled().await {
+            return arrived.job.answer(Err(not_leader().into()));
+        }
+        self.consider(vec![arrived]).await;
+        // Whether it is or the term is over: nothing is decided then.
+        self.settled().await;
+    }
+
+    /// Waits until nothing is in flight; `false` when the term is over before.
+    async fn settled(&mut self) -> bool {
+        while !(self.in_flight.is_empty() && self.uncertain.is_empty()) {
+            tokio::select! {
+                biased;
+                () = self.over.cancelled() => return false,
+                Some(finished) = self.in_flight.next(), if !self.in_flight.is_empty() => self.finish(finished).await,
+                Some(claim) = self.uncertain.next(), if !self.uncertain.is_empty() => self.release(claim).await,
+                Some(()) = self.settling.next(), if !self.settling.is_empty() => {}
+            }
+        }
+        true
     }
 
     /// Decides a batch under one look at state, then claims and proposes in order. Whatever changes state between the

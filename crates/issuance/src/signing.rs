@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use certwright_core::event::Issued;
 use certwright_core::ids::{Generation, InstanceId, IssuerName};
+use certwright_core::limits::BEGINS_AHEAD_MAX;
 use certwright_core::time::Timestamp;
 use certwright_core::x509::{Linted, SignedCertificate, VerifiedCsr, csr};
 use certwright_core::{Reason, Rejection};
@@ -93,10 +94,21 @@ pub(crate) fn issued(
     }
 }
 
-/// Validity of a leaf composed now, inside the authority's at its beginning; lint refuses one that outlives it.
-pub(crate) fn validity(now: Timestamp, duration: std::time::Duration, signer: &Signer) -> (Timestamp, Timestamp) {
+/// Validity of a leaf composed now, inside the authority's at its beginning; lint refuses one that outlives it. An authority
+/// that begins in the future was made by a log time that was taken back: what it signs nobody would take.
+pub(crate) fn validity(
+    now: Timestamp,
+    duration: std::time::Duration,
+    signer: &Signer,
+) -> Result<(Timestamp, Timestamp), Rejection> {
+    let begins = signer.certificate.not_before();
+    if begins > now.plus(BEGINS_AHEAD_MAX) {
+        let message =
+            format!("authority {} is not valid before {begins}: it was made while clocks were ahead", signer.authority);
+        return Err(Rejection::new(Reason::AuthorityNotYetValid, message));
+    }
     let (not_before, not_after) = certwright_core::renewal::validity(now, duration);
-    (not_before.max(signer.certificate.not_before()), not_after)
+    Ok((not_before.max(begins), not_after))
 }
 
 /// Counts one issuance by its result.

@@ -166,7 +166,7 @@ async fn sign(
     }
     let serial = session.tools.draw_serial();
     let duration = spec.duration.unwrap_or(limits::DURATION_DEFAULT);
-    let (not_before, not_after) = signing::validity(session.tools.now_here(), duration, &prepared.signer);
+    let (not_before, not_after) = signing::validity(session.tools.now_here(), duration, &prepared.signer)?;
     let issuer = prepared.clone();
     let make = move || {
         let composed = compose::leaf(&LeafPlan {

@@ -81,6 +81,8 @@ struct Heard {
     doubted: Option<Duration>,
     /// The newest jump that nobody has put on record, and when it was noticed.
     jump: Option<(ClockJump, Duration)>,
+    /// When log time was set back, until all voters were heard since, or had the time to answer.
+    rebased: Option<Duration>,
 }
 
 /// The clocks of a majority went ahead of the time that passed.
@@ -97,6 +99,25 @@ impl ClockJump {
     pub fn ahead_millis(&self) -> u64 {
         self.to.millis().saturating_sub(self.from.millis())
     }
+}
+
+/// Why the voters' clocks give no time to set log time back to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClocksApart {
+    /// Too few are known.
+    Unknown {
+        /// So many are, this node's own among them.
+        known: usize,
+        /// Of so many.
+        voters: usize,
+    },
+    /// They do not show the same time.
+    Apart {
+        /// The voter whose clock is furthest from the median.
+        voter: u64,
+        /// Milliseconds that it is ahead of it; negative when it is behind.
+        ahead_millis: i64,
+    },
 }
 
 /// The clocks.
@@ -150,8 +171,9 @@ impl Clocks {
     /// A voter said what its clock shows, between these two moments.
     pub(crate) fn note(&self, voter: u64, wall_millis: u64, asked: Duration, answered: Duration) {
         let mut heard = self.heard();
+        let is_of_before = heard.rebased.is_some_and(|since| asked < since);
         // Whatever is beyond that no machine shows by mistake.
-        if heard.voters.contains(&voter) && wall_millis <= WALL_MILLIS_MAX {
+        if heard.voters.contains(&voter) && wall_millis <= WALL_MILLIS_MAX && !is_of_before {
             let sample = Sample { wall_millis, taken: asked + answered.saturating_sub(asked) / 2 };
             heard.answers.insert(voter, Answer { sample, asked });
         }
@@ -216,6 +238,41 @@ impl Clocks {
         }
     }
 
+    /// Log time was set back to then. What was measured and heard was by the time that is taken back: this node goes on as
+    /// one that has just started, with a log that ends there.
+    pub(crate) fn rebased(&self, to: Timestamp) {
+        if mutant::is(Mutant::RebaseLeavesClocks) {
+            return;
+        }
+        let mut heard = self.heard();
+        let monotonic = self.clock.monotonic();
+        let (me, voters) = (heard.me, std::mem::take(&mut heard.voters));
+        *heard = Heard { me, voters, rebased: Some(monotonic), ..Heard::default() };
+        heard.written(to, monotonic);
+    }
+
+    /// What all clocks that are known show, if those are a majority's and none is further than [`CLOCK_AHEAD_MAX`] from their
+    /// median: the only time that log time may be set back to.
+    pub(crate) fn agreed(&self) -> Result<Timestamp, ClocksApart> {
+        let (own, monotonic) = (self.clock.wall_millis(), self.clock.monotonic());
+        let heard = self.heard();
+        let times = heard.times(own, monotonic);
+        let (known, voters) = (times.len(), heard.voters.len());
+        if voters == 0 || known <= voters / 2 {
+            return Err(ClocksApart::Unknown { known, voters });
+        }
+        let median = median(&times);
+        let fresh = heard.answers.iter().filter(|(_, answer)| answer.sample.is_fresh(monotonic));
+        let shown = fresh.map(|(id, answer)| (*id, answer.sample.shows(monotonic)));
+        let all = shown.chain(heard.has_say().then_some((heard.me, own)));
+        match all.max_by_key(|(_, shows)| shows.abs_diff(median)) {
+            Some((voter, shows)) if shows.abs_diff(median) > AHEAD_MAX_MILLIS => {
+                Err(ClocksApart::Apart { voter, ahead_millis: difference_millis(shows, median) })
+            }
+            _ => Ok(Timestamp::from_millis(median)),
+        }
+    }
+
     /// The newest jump, until [`forget_jump`](Self::forget_jump).
     pub(crate) fn jump(&self) -> Option<ClockJump> {
         let monotonic = self.clock.monotonic();
@@ -249,8 +306,7 @@ impl Clocks {
         let is_close = |it: &Sample| it.shows(monotonic).abs_diff(median) <= AHEAD_MAX_MILLIS;
         let counts = |it: &Sample| it.is_fresh(monotonic) && is_close(it);
         let close = heard.answers.iter().filter(|(_, it)| counts(&it.sample)).map(|(id, _)| *id);
-        let ahead_millis = i64::try_from(own).unwrap_or(i64::MAX).saturating_sub_unsigned(median);
-        Some(Comparison { ahead_millis, close: close.collect() })
+        Some(Comparison { ahead_millis: difference_millis(own, median), close: close.collect() })
     }
 }
 
@@ -304,6 +360,10 @@ impl Heard {
     /// What the clocks of a majority of all voters have reached; those that are not known might show anything. Farther ahead
     /// than time can be by now it counts when all were asked again: clocks that were wrong one after the other are no majority.
     fn majority(&mut self, own: u64, monotonic: Duration) -> Option<u64> {
+        if self.rebased.is_some_and(|since| !self.was_heard_since(since, monotonic)) {
+            return None;
+        }
+        self.rebased = None;
         let expected = self.reached.filter(|_| self.is_bounded).map(|reached| reached.shows(monotonic));
         let is_ahead =
             |millis: &u64| expected.is_some_and(|expected| *millis > expected.saturating_add(AHEAD_MAX_MILLIS));
@@ -323,6 +383,13 @@ impl Heard {
     /// Since when what was heard is in doubt, as long as that counts.
     fn doubt(&self, monotonic: Duration) -> Option<Duration> {
         self.doubted.filter(|since| monotonic.saturating_sub(*since) <= DOUBT_KEPT)
+    }
+
+    /// Whether all other voters have answered since log time was set back, or those who have not are away. Clocks that were
+    /// behind all the while may be the first to be heard, and what is ahead of them is no jump.
+    fn was_heard_since(&self, since: Duration, monotonic: Duration) -> bool {
+        let mut others = self.voters.iter().filter(|id| **id != self.me);
+        others.all(|id| self.answers.contains_key(id)) || monotonic.saturating_sub(since) > CLOCK_FRESH
     }
 
     /// What a majority of all voters have reached, of times in order.
@@ -347,15 +414,23 @@ impl Heard {
         self.times_asked_since(Duration::ZERO, own, monotonic)
     }
 
+    fn has_say(&self) -> bool {
+        self.voters.is_empty() || self.voters.contains(&self.me)
+    }
+
     /// The same of those who were asked then or later.
     fn times_asked_since(&self, since: Duration, own: u64, monotonic: Duration) -> Vec<u64> {
-        let has_say = self.voters.is_empty() || self.voters.contains(&self.me);
         let asked = self.answers.values().filter(|it| it.asked >= since).map(|it| &it.sample);
         let fresh = asked.filter(|it| it.is_fresh(monotonic)).map(|it| it.shows(monotonic));
-        let mut times: Vec<u64> = fresh.chain(has_say.then_some(own)).collect();
+        let mut times: Vec<u64> = fresh.chain(self.has_say().then_some(own)).collect();
         times.sort_unstable();
         times
     }
+}
+
+/// By how much the first is ahead of the second.
+fn difference_millis(one: u64, other: u64) -> i64 {
+    i64::try_from(one).unwrap_or(i64::MAX).saturating_sub_unsigned(other)
 }
 
 /// The middle one; the lower one of two.

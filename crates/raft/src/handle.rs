@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use certwright_core::log::{Fold, Position, RequestId, Transaction};
 use certwright_core::mutant::{self, Mutant};
+use certwright_core::time::Timestamp;
 use certwright_proto::storage::{EntryBuilder, encode_transaction};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardReason, LinearizableReadError, RaftError};
@@ -172,6 +173,8 @@ impl<F: Fold> Log<F> {
         self.inner.store.wal().check_space().map_err(|error| ProposeError::Storage(error.to_string()))?;
         let key = (transaction.request_id, transaction.actor.clone());
         let digest = transaction.request_digest;
+        let mut events = transaction.appends.iter().flat_map(|append| &append.events);
+        let alone = events.any(|event| F::rebases(event).is_some());
         // Bound first: a guard in the match's head would live across the await below.
         let joined = shared.waiters().join(&key, digest, term);
         let receiver = match joined {
@@ -190,7 +193,7 @@ impl<F: Fold> Log<F> {
             shared.waiters().answer(&key, &Err(error.clone()));
             return Err(error);
         }
-        let proposal = Proposal { key, term, encoded };
+        let proposal = Proposal { key, term, encoded, alone };
         if let Err(mpsc::error::SendError(proposal)) = self.inner.proposals.send(proposal).await {
             shared.waiters().answer(&proposal.key, &Err(ProposeError::Stopped));
         }
@@ -235,11 +238,10 @@ impl<F: Fold> Log<F> {
         let requesting = async {
             loop {
                 let term = self.leading_term()?;
-                let mark = self.inner.shared.mark();
-                let now = self.inner.shared.clocks.now();
                 let mut builder = EntryBuilder::new();
                 builder.request_digest();
-                let payload = Payload(builder.finish(mark.at.max(now)));
+                // It asks for no time, and must not bring one along that is taken back meanwhile.
+                let payload = Payload(builder.finish(Timestamp::EPOCH));
                 let (responder, outcome) = ProgressResponder::complete_only();
                 let write =
                     self.inner.raft.write(payload).with_leader(CommittedLeaderId::new(term)).responder(responder);

@@ -30,7 +30,7 @@ pub mod wal;
 mod watch;
 
 pub use backup::Source;
-pub use clocks::ClockJump;
+pub use clocks::{ClockJump, ClocksApart};
 pub use error::{MembershipError, OpenError, ProposeError, ReadError};
 pub use folded::Folded;
 pub use handle::{Log, Status};

@@ -77,8 +77,10 @@ pub struct Leadership {
 pub struct Mark {
     /// Index of the last entry applied; 0 before everything.
     pub index: u64,
-    /// Log time of that entry.
+    /// Log time after that entry.
     pub at: Timestamp,
+    /// Index of the newest entry up to it that set log time back; 0 when none did.
+    pub rebased: u64,
 }
 
 /// The peer at the other end of a connection on the internal port, verified by its pinned key; a request extension.

@@ -63,6 +63,7 @@ pub fn data(event: &Event) -> Value {
         Event::NodeRoleSet { node_id, learner } => json!({ "nodeId": node_id, "learner": learner }),
         Event::RenewalsHeld { ahead_millis } => json!({ "aheadMillis": ahead_millis }),
         Event::RenewalsReleased => json!({}),
+        Event::TimeRebased { from, to } => json!({ "from": from.to_string(), "to": to.to_string() }),
         Event::FormatRaised { format } => json!({ "format": format.0 }),
         Event::DataKeyRotated { data_key_id, wrapped } => {
             let node_ids: Vec<_> = wrapped.iter().map(|(node_id, _)| node_id).collect();

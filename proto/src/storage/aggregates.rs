@@ -10,7 +10,7 @@ use certwright_core::log::{CodecError, Position};
 use certwright_core::spec::{CertificateSpec, PackedSpec};
 use certwright_core::state::{
     Agent, Authority, Certificate, Certified, CheckpointKey, Checkpoints, Cluster, Delivery, Generated, IdentityState,
-    Instance, Issuer, Node, Open, RenewalHold, Token,
+    Instance, Issuer, Node, Open, Rebase, RenewalHold, Token,
 };
 
 use super::event::encode_failure;
@@ -42,6 +42,19 @@ pub(super) fn encode_cluster(cluster: &Cluster, applied: Position) -> v1::Cluste
         }),
         released_millis: cluster.released_at.map(|at| at.millis()),
         epochs: cluster.epochs.iter().map(Into::into).collect(),
+        rebases: cluster.rebases.iter().map(Into::into).collect(),
+    }
+}
+
+impl From<&Rebase> for v1::Rebase {
+    fn from(rebase: &Rebase) -> Self {
+        Self { index: rebase.index, from_millis: rebase.from.millis(), to_millis: rebase.to.millis() }
+    }
+}
+
+impl From<v1::Rebase> for Rebase {
+    fn from(rebase: v1::Rebase) -> Self {
+        Self { index: rebase.index, from: moment(rebase.from_millis), to: moment(rebase.to_millis) }
     }
 }
 
@@ -97,6 +110,7 @@ pub(super) fn decode_cluster(record: v1::ClusterRecord) -> Result<(Cluster, Posi
             begun: hold.begun,
         }),
         released_at: record.released_millis.map(moment),
+        rebases: record.rebases.into_iter().map(Into::into).collect(),
         ..Cluster::default()
     };
     Ok((cluster, position("applied position", record.applied)?))

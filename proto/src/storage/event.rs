@@ -43,6 +43,7 @@ fn encode_kind(event: &Event) -> Kind {
         | Event::NodeRoleSet { .. }
         | Event::RenewalsHeld { .. }
         | Event::RenewalsReleased
+        | Event::TimeRebased { .. }
         | Event::FormatRaised { .. }
         | Event::DataKeyRotated { .. }
         | Event::DataKeyRetired { .. }
@@ -104,6 +105,9 @@ fn encode_cluster(event: &Event) -> Kind {
         }
         Event::RenewalsHeld { ahead_millis } => Kind::RenewalsHeld(v1::RenewalsHeld { ahead_millis: *ahead_millis }),
         Event::RenewalsReleased => Kind::RenewalsReleased(v1::RenewalsReleased {}),
+        Event::TimeRebased { from, to } => {
+            Kind::TimeRebased(v1::TimeRebased { from_millis: from.millis(), to_millis: to.millis() })
+        }
         Event::FormatRaised { format } => Kind::FormatRaised(v1::FormatRaised { format: format.0 }),
         Event::DataKeyRotated { data_key_id, wrapped } => Kind::DataKeyRotated(v1::DataKeyRotated {
             data_key_id: *data_key_id,
@@ -245,6 +249,7 @@ fn decode_kind(kind: Kind) -> Result<Event, CodecError> {
         Kind::NodeRemoved(event) => Event::NodeRemoved { node_id: event.node_id },
         Kind::RenewalsHeld(event) => Event::RenewalsHeld { ahead_millis: event.ahead_millis },
         Kind::RenewalsReleased(_) => Event::RenewalsReleased,
+        Kind::TimeRebased(event) => Event::TimeRebased { from: moment(event.from_millis), to: moment(event.to_millis) },
         Kind::FormatRaised(event) => Event::FormatRaised { format: Format(event.format) },
         Kind::NodeRoleSet(event) => Event::NodeRoleSet { node_id: event.node_id, learner: event.learner },
         Kind::DataKeyRotated(event) => Event::DataKeyRotated {

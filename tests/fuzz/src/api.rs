@@ -16,7 +16,7 @@ use certwright_proto::api::certificate::{certificate_from_message, certificate_t
 use certwright_proto::api::estate::{agent_from_message, grant_from_message, role_of, token_secret};
 use certwright_proto::api::issuer::{issuer_from_message, issuer_spec_to_message};
 use certwright_proto::api::spec::{spec_from_message, spec_to_message, usages};
-use certwright_proto::api::values::{moment_from_message, request_id, span_from_optional};
+use certwright_proto::api::values::{moment_from_message, moment_to_message, request_id, span_from_optional};
 use certwright_proto::api::{names, values};
 use certwright_proto::v1;
 use certwright_proto::v1::get_certificate_request::AsOf;
@@ -66,6 +66,7 @@ const METHODS: &[(&str, Run)] = &[
     ("/certwright.v1.Cluster/TransferLeadership", |octets| with(octets, transfer_leadership)),
     ("/certwright.v1.Cluster/ReleaseRenewals", |octets| with(octets, release_renewals)),
     ("/certwright.v1.Cluster/Backup", |octets| with(octets, backup)),
+    ("/certwright.v1.Cluster/RebaseTime", |octets| with(octets, rebase_time)),
 ];
 
 pub(crate) fn run(input: &[u8]) {
@@ -253,6 +254,14 @@ fn release_renewals(request: v1::ReleaseRenewalsRequest) {
     estate::decided(&Command::ReleaseRenewals);
 }
 
+fn rebase_time(request: v1::RebaseTimeRequest) {
+    let _ = accepted(request_id(&request.request_id));
+    let told = request.clock.and_then(|clock| accepted(moment_from_message("clock", &clock)));
+    if let Some(to) = told {
+        estate::decided(&Command::RebaseTime { to });
+    }
+}
+
 fn backup(request: v1::BackupRequest) {
     if let Ok(recipient) = Recipient::from_octets(&request.recipient) {
         assert_eq!(recipient.octets(), &request.recipient[..]);
@@ -395,6 +404,8 @@ fn requests() -> Vec<Vec<u8>> {
         v1::TransferLeadershipRequest { name: "node-1".into() }.encode_to_vec(),
         v1::ReleaseRenewalsRequest { request_id: "ab".repeat(16) }.encode_to_vec(),
         v1::BackupRequest { recipient: vec![3; 32].into() }.encode_to_vec(),
+        v1::RebaseTimeRequest { request_id: "ab".repeat(16), clock: Some(moment_to_message(estate::NOW)) }
+            .encode_to_vec(),
     ]
 }
 

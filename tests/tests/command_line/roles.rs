@@ -82,6 +82,7 @@ const TABLE: &[(&str, May)] = &[
     ("certwright.v1.Cluster/TransferLeadership", ADMINISTRATORS),
     ("certwright.v1.Cluster/SetNodeRole", ADMINISTRATORS),
     ("certwright.v1.Cluster/ReleaseRenewals", ADMINISTRATORS),
+    ("certwright.v1.Cluster/RebaseTime", ADMINISTRATORS),
     ("certwright.v1.Cluster/Backup", ADMINISTRATORS),
     ("certwright.v1.Join/JoinAgent", JOINERS),
     ("certwright.v1.Join/JoinNode", JOINERS),

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use certwright_core::spec::IssuerKind;
+use certwright_core::state::Cluster;
 use certwright_core::time::Timestamp;
 use certwright_core::{Reason, Rejection, State};
 use certwright_custody::backup::BackupKey;
@@ -30,7 +31,7 @@ pub enum Moment {
     End,
     /// After this entry.
     Index(u64),
-    /// After the last entry stamped no later.
+    /// After the last entry that was written no later, by the time that held at the backup's end.
     Time(Timestamp),
 }
 
@@ -90,6 +91,10 @@ pub fn as_of(disk: &dyn Disk, path: &Path, key: &BackupKey, moment: Moment) -> R
     if moment == Moment::End {
         return read(disk, path, key).map(|survey| survey.folded);
     }
+    let cluster = match moment {
+        Moment::Time(_) => read(disk, path, key)?.folded.state().cluster.clone(),
+        Moment::End | Moment::Index(_) => Cluster::default(),
+    };
     let mut reader = Reader::open(disk, path, key)?;
     let header = reader.header().clone();
     let too_old = |what: String| Err(Rejection::new(Reason::TokenTooOld, what));
@@ -100,7 +105,7 @@ pub fn as_of(disk: &dyn Disk, path: &Path, key: &BackupKey, moment: Moment) -> R
     let mut is_over = false;
     while let Some(part) = reader.part()? {
         let Part::Entry(record) = part else { continue };
-        is_over = is_over || is_after(&record, moment)?;
+        is_over = is_over || is_after(&record, moment, &cluster)?;
         if !is_over {
             folded.apply(record, &DomainCodec).map_err(damaged)?;
         }
@@ -108,13 +113,14 @@ pub fn as_of(disk: &dyn Disk, path: &Path, key: &BackupKey, moment: Moment) -> R
     Ok(folded)
 }
 
-fn is_after(record: &Record, moment: Moment) -> Result<bool, Rejection> {
+/// Whether an entry is later than that moment in the log of that cluster.
+fn is_after(record: &Record, moment: Moment, cluster: &Cluster) -> Result<bool, Rejection> {
     match moment {
         Moment::End => Ok(false),
         Moment::Index(index) => Ok(record.index > index),
         Moment::Time(time) if record.has_transactions() => {
             let entry = decode_entry::<State>(&DomainCodec, record.payload.clone()).map_err(damaged)?;
-            Ok(entry.at > time)
+            Ok(cluster.corrected(record.index, entry.at) > time)
         }
         Moment::Time(_) => Ok(false),
     }

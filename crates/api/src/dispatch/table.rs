@@ -64,6 +64,7 @@ table![
     cluster::TransferLeadership,
     cluster::SetNodeRole,
     cluster::ReleaseRenewals,
+    cluster::RebaseTime,
     join::JoinAgent,
     join::JoinNode,
 ];

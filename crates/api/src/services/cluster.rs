@@ -15,6 +15,7 @@ use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::{self, Action, Resource};
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
+use certwright_proto::api::values::{moment_from_message, moment_to_message};
 use certwright_proto::v1;
 use certwright_proto::v1::cluster_server::Cluster;
 use certwright_raft::ReadError;
@@ -100,6 +101,13 @@ impl Cluster for Api {
     ) -> Result<Response<v1::ReleaseRenewalsResponse>, Status> {
         self.command::<ReleaseRenewals>(request).await
     }
+
+    async fn rebase_time(
+        &self,
+        request: Request<v1::RebaseTimeRequest>,
+    ) -> Result<Response<v1::RebaseTimeResponse>, Status> {
+        self.command::<RebaseTime>(request).await
+    }
 }
 
 /// Waits until this server has applied everything that was committed when it was asked, as the leader knows it. The leader
@@ -137,6 +145,35 @@ impl Method for ReleaseRenewals {
         let outcome = doors.control.execute(call, Command::ReleaseRenewals).await?;
         let token = Some(doors.token(outcome.position));
         Ok(v1::ReleaseRenewalsResponse { token, unchanged: outcome.unchanged })
+    }
+}
+
+/// Sets log time back.
+pub(crate) struct RebaseTime;
+
+impl Method for RebaseTime {
+    const PATH: &'static str = "/certwright.v1.Cluster/RebaseTime";
+    type Request = v1::RebaseTimeRequest;
+    type Response = v1::RebaseTimeResponse;
+
+    fn request_id(request: &Self::Request) -> &str {
+        &request.request_id
+    }
+
+    fn right(_: &Actor) -> (Action, Resource) {
+        (Action::Operate, Resource::Cluster)
+    }
+
+    async fn run(doors: &Arc<Doors>, call: Call, request: Self::Request) -> Result<Self::Response, Rejection> {
+        let missing = || Rejection::field(Reason::InvalidSpec, "clock", "say what your clock shows");
+        let told = moment_from_message("clock", request.clock.as_ref().ok_or_else(missing)?)?;
+        let rebased = doors.control.rebase_time(call, told).await?;
+        Ok(v1::RebaseTimeResponse {
+            token: Some(doors.token(rebased.outcome.position)),
+            unchanged: rebased.outcome.unchanged,
+            from: rebased.change.map(|(from, _)| moment_to_message(from)),
+            to: rebased.change.map(|(_, to)| moment_to_message(to)),
+        })
     }
 }
 

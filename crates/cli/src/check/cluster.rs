@@ -9,6 +9,7 @@ use certwright_core::{Format, Reason};
 use certwright_proto::v1;
 
 use super::{Check, Level};
+use crate::operator::clock;
 use crate::output;
 
 /// Entries that a server may be behind the furthest one: a second of a busy cluster.
@@ -36,6 +37,7 @@ pub(super) fn checks(cluster: &v1::GetClusterResponse, now: Timestamp) -> Vec<Ch
         replication(&nodes),
         data_key(&nodes),
         clocks(&nodes),
+        log_time(cluster),
         disks(&nodes),
         timers(&nodes),
         renewals(cluster),
@@ -67,8 +69,7 @@ fn renewals(cluster: &v1::GetClusterResponse) -> Check {
         );
         (Level::Error, text)
     });
-    let hint =
-        "if the servers' clocks are right: certwright operator renewals release; log time that went ahead stays ahead";
+    let hint = "if the servers' clocks and log time are right: certwright operator renewals release";
     Check::new("cluster/renewals", "begun as they are due".to_string(), found.into_iter().collect(), hint)
 }
 
@@ -151,6 +152,16 @@ fn clocks(nodes: &[&v1::Node]) -> Check {
     let found = if level == Level::Good { Vec::new() } else { vec![(level, text)] };
     let good = format!("at most {apart} ms apart");
     Check::new("cluster/clocks", good, found, "have every server's clock set by NTP")
+}
+
+/// Clocks that were wrong together take log time along, and it stays ahead when they are right again.
+fn log_time(cluster: &v1::GetClusterResponse) -> Check {
+    let found = clock::ahead(cluster).filter(|ahead| *ahead > clock::AHEAD_MAX).map(|ahead| {
+        let text = format!("log time is {} ahead of {}'s clock", clock::seconds(ahead), cluster.answered_by);
+        (Level::Error, text)
+    });
+    let hint = "have the servers' clocks set right, then: certwright operator clock rebase";
+    Check::new("cluster/log-time", "with the clocks".to_string(), found.into_iter().collect(), hint)
 }
 
 fn disks(nodes: &[&v1::Node]) -> Check {
@@ -326,6 +337,14 @@ mod tests {
         };
         let text = "held back: log time went 2h ahead of the time that passed; 3 begun this hour, 40 due";
         assert_eq!(changed(hold), one("cluster/renewals", Error, text));
+        let ahead = |seconds: i64| {
+            changed(|it| {
+                let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+                (it.clock, it.log_time, it.answered_by) = (at(1000), at(1000 + seconds), "server-2".into());
+            })
+        };
+        assert_eq!((ahead(-5), ahead(10)), (vec![], vec![]));
+        assert_eq!(ahead(7200), one("cluster/log-time", Error, "log time is 2h ahead of server-2's clock"));
         let told = v1::RefusedLog { server: "server-2".into(), times: 3, cause: "its log is another one".into() };
         let refused = changed(|it| it.nodes[0].refused_logs = vec![told.clone()]);
         let text = "agents refused server-2's log 3 times, as server-1 heard: its log is another one";

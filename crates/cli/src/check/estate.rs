@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use certwright_agent::Context;
+use certwright_core::limits::BEGINS_AHEAD_MAX;
 use certwright_core::time::Timestamp;
 use certwright_core::x509::inspect::inspect;
 use certwright_proto::v1;
@@ -70,6 +71,10 @@ fn authorities(authorities: &[v1::Authority], now: Timestamp) -> Check {
         let Some(end) = moment(authority.not_after.as_ref()) else {
             return Some((Level::Warn, format!("{name} has no certificate yet")));
         };
+        let begin = moment(authority.not_before.as_ref()).filter(|begin| *begin > now.plus(BEGINS_AHEAD_MAX));
+        if let Some(begin) = begin {
+            return Some((Level::Error, format!("{name} begins {begin}: it was made while clocks were ahead")));
+        }
         match left(end, now) {
             None => Some((Level::Error, format!("{name} ended {end}"))),
             Some(left) if left < AUTHORITY_WARN => Some((Level::Warn, format!("{name} ends {end}"))),

@@ -8,6 +8,7 @@ use super::{instances, misdirected, not_found, tokens};
 use crate::command::Command;
 use crate::event::{Event, Identity, TokenGrant};
 use crate::ids::{AgentName, TokenId};
+use crate::limits::IDENTITY_DURATION;
 use crate::mutant::{self, Mutant};
 use crate::rejection::{Reason, Rejection};
 use crate::spec::{Labels, validate_labels};
@@ -44,7 +45,10 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
         Command::ReadmitAgent { agent, identity } => {
             let known = find(draft, agent)?;
             epochs::lost(draft, identity.not_before)?;
-            if known.identity.is_some_and(|current| current.not_after >= identity.not_after) {
+            // One that ends later than any that begins now was issued while clocks were ahead: it says nothing.
+            let latest = draft.now.plus(IDENTITY_DURATION);
+            let is_newer = |end| end >= identity.not_after && end <= latest;
+            if known.identity.is_some_and(|current| is_newer(current.not_after)) {
                 let message = format!("agent {agent} has a newer identity than that");
                 return Err(Rejection::new(Reason::Unauthenticated, message));
             }

@@ -9,6 +9,7 @@ use crate::command::Command;
 use crate::event::{Event, Identity, NodeRecord, TokenGrant};
 use crate::format::Format;
 use crate::ids::{ClusterId, NodeId, TokenId, cluster_stream};
+use crate::limits::REBASE_MIN;
 use crate::rejection::{Reason, Rejection};
 use crate::state::{Cluster, Node};
 
@@ -46,6 +47,12 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rej
         Command::ReleaseRenewals => {
             if draft.state.cluster.hold.is_some() {
                 push(draft, Event::RenewalsReleased);
+            }
+            Ok(())
+        }
+        Command::RebaseTime { to } => {
+            if draft.now > to.plus(REBASE_MIN) {
+                push(draft, Event::TimeRebased { from: draft.now, to: *to });
             }
             Ok(())
         }

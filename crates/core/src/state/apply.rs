@@ -6,11 +6,13 @@ mod certificates;
 mod checkpoints;
 mod cluster;
 mod estate;
+mod rebase;
 
 use super::{Cut, State};
 use crate::event::Event;
 use crate::ids::{AgentName, AuthorityName, CertificateName, IssuerName, Serial, TokenId};
 use crate::log::{Applied, Fold, Revision, StreamId};
+use crate::time::Timestamp;
 
 /// A stream of the domain, by what it belongs to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,6 +92,13 @@ impl Fold for State {
             Some(Stream::Issuer(name)) => self.apply_issuer(applied, &name, event),
             Some(Stream::Certificate(name)) => self.apply_certificate(applied, &name, event),
             Some(Stream::Direct(_)) | None => {}
+        }
+    }
+
+    fn rebases(event: &Event) -> Option<Timestamp> {
+        match event {
+            Event::TimeRebased { to, .. } => Some(*to),
+            _ => None,
         }
     }
 

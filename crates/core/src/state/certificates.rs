@@ -50,6 +50,8 @@ impl Instance {
         let patience = now.plus(limits::FIRST_ISSUANCE_PATIENCE);
         match (self.current, trigger) {
             (None, _) => patience,
+            // What is served meanwhile is an older one.
+            (Some(current), _) if current.not_before > now => patience,
             (Some(current), Trigger::SpecChanged) => current.not_after.min(patience),
             (Some(current), _) => current.not_after,
         }

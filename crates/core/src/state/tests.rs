@@ -3,6 +3,7 @@
 
 mod due;
 mod random;
+mod rebase;
 mod rebuild;
 mod scope;
 mod summary;

@@ -51,7 +51,9 @@ impl World {
         let position = Position { index: self.index, ordinal };
         let applied = Applied { position, at: self.now, stream: &stream, revision, actor: "system" };
         self.state.apply(&applied, &event);
+        let back = State::rebases(&event);
         self.log.push((position, self.now, stream, revision, event));
+        self.now = back.map_or(self.now, |to| self.now.min(to));
     }
 
     /// Lets time pass.

@@ -7,6 +7,8 @@ use certwright_seams::sim::SimClock;
 use super::*;
 use crate::limits::CLOCK_HASTE;
 
+mod rebase;
+
 const BASE: u64 = 1_800_000_000_000;
 const HOUR: i64 = 3_600_000;
 

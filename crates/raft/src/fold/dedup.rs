@@ -103,6 +103,12 @@ impl Dedup {
         self.runs.front().map_or(&self.tail, |run| run).get(self.evicted)
     }
 
+    /// Log time went back: no row is younger than that. Copies that were made before keep what they have.
+    pub(crate) fn rebase(&mut self, to: Timestamp) {
+        let cut = self.cut();
+        *self = Self::rebuild(cut.rows().map(|row| Row { at: row.at.min(to), ..row.clone() }));
+    }
+
     /// A copy that later inserts do not change.
     pub(crate) fn cut(&self) -> DedupCut {
         DedupCut { runs: self.runs.clone(), tail: self.tail.clone(), evicted: self.evicted }

@@ -23,8 +23,10 @@ pub(crate) struct Replica<F: Fold> {
     pub(crate) applied: Option<LogId>,
     /// The last transaction of the last entry that had any.
     pub(crate) position: Position,
-    /// Log time; never falls.
+    /// Log time; falls behind an entry that sets it back, and never else.
     pub(crate) at: Timestamp,
+    /// Index of the newest entry that set log time back; 0 when none did.
+    pub(crate) rebased: u64,
     pub(crate) chain: Chain,
     pub(crate) membership: StoredMembership,
     /// Ids that were members once and are no more; they never recur.
@@ -40,6 +42,7 @@ pub(crate) struct ReplicaCut<C> {
     pub(crate) applied: Option<LogId>,
     pub(crate) position: Position,
     pub(crate) at: Timestamp,
+    pub(crate) rebased: u64,
     pub(crate) chain: Chain,
     pub(crate) membership: StoredMembership,
     pub(crate) removed: BTreeSet<u64>,
@@ -62,6 +65,8 @@ pub(crate) enum Refusal {
 pub(crate) struct Outcome<E> {
     /// Log time after it.
     pub(crate) at: Timestamp,
+    /// [`Replica::rebased`] after it: its own index, if it set log time back.
+    pub(crate) rebased: u64,
     pub(crate) entry: Arc<AppliedEntry<E>>,
     /// For each transaction, why it was skipped.
     pub(crate) refusals: Vec<Option<Refusal>>,
@@ -75,6 +80,7 @@ impl<F: Fold> Replica<F> {
             applied: None,
             position: Position::START,
             at: Timestamp::EPOCH,
+            rebased: 0,
             chain: chain::genesis(cluster_id),
             membership: StoredMembership::default(),
             removed: BTreeSet::new(),
@@ -100,6 +106,7 @@ impl<F: Fold> Replica<F> {
             applied: self.applied,
             position: self.position,
             at: self.at,
+            rebased: self.rebased,
             chain: self.chain,
             membership: self.membership.clone(),
             removed: self.removed.clone(),
@@ -134,8 +141,21 @@ impl<F: Fold> Replica<F> {
             self.position = position;
             refusals.push(refusal);
         }
+        self.rebase(index, &transactions, &refusals);
         let refused = refusals.iter().map(Option::is_some).collect();
-        Outcome { at: self.at, entry: Arc::new(AppliedEntry { index, at, transactions, refused }), refusals }
+        let entry = Arc::new(AppliedEntry { index, at, transactions, refused });
+        Outcome { at: self.at, rebased: self.rebased, entry, refusals }
+    }
+
+    /// Sets log time back where a transaction that took effect says so: behind the whole entry, whose stamp holds for all of
+    /// it. Rows of requests are no younger than that: one of the future would hold up all that come after it.
+    fn rebase(&mut self, index: u64, transactions: &[Transaction<F::Event>], refusals: &[Option<Refusal>]) {
+        let taken = transactions.iter().zip(refusals).filter(|(_, refusal)| refusal.is_none());
+        let events = taken.flat_map(|(transaction, _)| &transaction.appends).flat_map(|append| &append.events);
+        if let Some(to) = events.filter_map(F::rebases).last() {
+            (self.at, self.rebased) = (self.at.min(to), index);
+            self.dedup.rebase(self.at);
+        }
     }
 
     fn join_and_leave(&mut self, membership: StoredMembership) {

@@ -69,7 +69,7 @@ impl<F: Fold> Shared<F> {
         committed_before: u64,
     ) -> Self {
         pins.bury(&replica.removed);
-        let mark = Mark { index: replica.index(), at: replica.at };
+        let mark = mark_of(&replica);
         let term = replica.term();
         Self {
             replica: RwLock::new(replica),
@@ -174,6 +174,10 @@ impl<F: Fold> Shared<F> {
                 // Before anybody learns that the change is applied, who was removed is refused.
                 self.pins.bury(&replica.removed);
             }
+            if outcome.rebased == entry.log_id.index() {
+                // Nobody may see the time that holds now beside clocks that go on from the one that was taken back.
+                self.clocks.rebased(outcome.at);
+            }
             (replica.term(), outcome, cut)
         };
         // Entry by entry: many at once would be a jump after a quiet week.
@@ -209,7 +213,8 @@ impl<F: Fold> Shared<F> {
     /// Publishes a batch of applied entries and tells their proposers.
     pub(crate) fn settle(&self, batch: &[Settled<F::Event>]) {
         let Some(last) = batch.last() else { return };
-        let mark = Mark { index: last.outcome.entry.index, at: last.outcome.at };
+        let Outcome { at, rebased, entry, .. } = &last.outcome;
+        let mark = Mark { index: entry.index, at: *at, rebased: *rebased };
         self.metrics.applied_index.set(i64::try_from(mark.index).unwrap_or(i64::MAX));
         self.applied.send_replace(mark);
         let mut waiters = self.waiters();
@@ -249,13 +254,22 @@ impl<F: Fold> Shared<F> {
     /// large state takes longer than readers may wait.
     #[must_use]
     pub(crate) fn replace(&self, replica: Replica<F>) -> Replica<F> {
-        let mark = Mark { index: replica.index(), at: replica.at };
+        let mark = mark_of(&replica);
         let term = replica.term();
         self.pins.bury(&replica.removed);
-        let old = std::mem::replace(&mut *self.replica.write().expect(WHOLE), replica);
+        let old = {
+            let mut held = self.replica.write().expect(WHOLE);
+            let old = std::mem::replace(&mut *held, replica);
+            // Not by comparing times: log time may be later by now than it ever was here, and have been set back all the same.
+            if mark.rebased > old.rebased {
+                self.clocks.rebased(mark.at);
+            } else {
+                self.clocks.installed(mark.at);
+            }
+            old
+        };
         self.recent().clear();
         self.cuts.made();
-        self.clocks.installed(mark.at);
         self.applied.send_replace(mark);
         self.memberships.send_replace(mark.index);
         let replica = self.replica();
@@ -287,6 +301,10 @@ impl<F: Fold> Shared<F> {
         let replica = self.replica();
         (0..transactions.len() as u32).map(|ordinal| replica.refused.contains(&Position { index, ordinal })).collect()
     }
+}
+
+fn mark_of<F: Fold>(replica: &Replica<F>) -> Mark {
+    Mark { index: replica.index(), at: replica.at, rebased: replica.rebased }
 }
 
 fn answer(committed: Committed, refusal: Option<Refusal>) -> Answer {

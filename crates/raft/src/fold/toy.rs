@@ -8,6 +8,7 @@ use std::sync::Arc;
 use certwright_core::log::{
     Append, Applied, Codec, CodecError, Fold, Guard, Position, RequestId, Revision, StreamId, Trace, Transaction,
 };
+use certwright_core::time::Timestamp;
 
 /// Streams of words.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -34,6 +35,11 @@ impl Fold for Toy {
             }
             None => self.loose.push(event.clone()),
         }
+    }
+
+    /// `back to N` sets log time back to N milliseconds.
+    fn rebases(event: &String) -> Option<Timestamp> {
+        event.strip_prefix("back to ").and_then(|millis| millis.parse().ok()).map(Timestamp::from_millis)
     }
 
     fn cut(&self) -> Toy {

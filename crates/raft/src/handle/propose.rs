@@ -30,6 +30,8 @@ pub(crate) struct Proposal {
     pub(crate) key: Key,
     pub(crate) term: u64,
     pub(crate) encoded: Bytes,
+    /// It sets log time back: nothing that was stamped by the time before may lie behind it.
+    pub(crate) alone: bool,
 }
 
 /// Transactions of one entry, in order, kept until the entry was accepted.
@@ -51,7 +53,9 @@ pub(crate) struct Packer<F: Fold> {
     queue: mpsc::Receiver<Proposal>,
     carried: Option<Proposal>,
     in_flight: Arc<Semaphore>,
+    /// The newest stamp, and the entry that had set log time back last when it was made.
     stamped: Timestamp,
+    rebased: u64,
     next_number: u64,
     /// Entries that were turned away only because the leader had no fresh acknowledgement of a quorum.
     turned_away: BTreeMap<u64, Batch>,
@@ -82,6 +86,7 @@ impl<F: Fold> Packer<F> {
             carried: None,
             in_flight: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX)),
             stamped: Timestamp::EPOCH,
+            rebased: 0,
             next_number: 0,
             turned_away: BTreeMap::new(),
             returns,
@@ -132,6 +137,9 @@ impl<F: Fold> Packer<F> {
     }
 
     async fn pack(&mut self, first: Proposal) {
+        let is_alone = |proposal: &Proposal| proposal.alone && !mutant::is(Mutant::StampsByOldTime);
+        // With all permits nothing is in flight before it, and nothing is stamped until it is applied here, or never will be.
+        let permits = if is_alone(&first) { ENTRIES_IN_FLIGHT_MAX as u32 } else { 1 };
         // A batch that was turned away holds its permit: it must go out first, or nothing ever would.
         let permit = tokio::select! {
             biased;
@@ -140,21 +148,22 @@ impl<F: Fold> Packer<F> {
                 self.carried = Some(first);
                 return;
             }
-            permit = Arc::clone(&self.in_flight).acquire_owned() => permit,
+            permit = Arc::clone(&self.in_flight).acquire_many_owned(permits) => permit,
         };
         // The semaphore is never closed.
         let Ok(permit) = permit else { return };
-        let term = first.term;
+        let (term, mut is_full) = (first.term, is_alone(&first));
         let mut builder = EntryBuilder::new();
         builder.push(&first.encoded);
         let mut proposals = vec![first];
-        while let Ok(next) = self.queue.try_recv() {
-            if next.term != term || builder.octets_with(&next.encoded) > ENTRY_OCTETS_MAX {
+        while !is_full && let Ok(next) = self.queue.try_recv() {
+            is_full = next.term != term || is_alone(&next) || builder.octets_with(&next.encoded) > ENTRY_OCTETS_MAX;
+            if is_full {
                 self.carried = Some(next);
-                break;
+            } else {
+                builder.push(&next.encoded);
+                proposals.push(next);
             }
-            builder.push(&next.encoded);
-            proposals.push(next);
         }
         self.next_number += 1;
         let packed = self.shared.seams.clock.monotonic();
@@ -183,10 +192,14 @@ impl<F: Fold> Packer<F> {
         });
     }
 
-    /// Log time: never falls, and follows this machine's clock as far as the voters' clocks let it.
+    /// Log time: falls where it was set back and never else, and follows this machine's clock as far as the voters' clocks
+    /// let it.
     fn stamp(&mut self) -> Timestamp {
-        let now = self.shared.clocks.now();
-        let earliest = if mutant::is(Mutant::LogTimeGoesBack) { now } else { self.stamped.max(self.shared.mark().at) };
+        let (now, mark) = (self.shared.clocks.now(), self.shared.mark());
+        if mark.rebased != self.rebased && !mutant::is(Mutant::StampsByOldTime) {
+            (self.rebased, self.stamped) = (mark.rebased, Timestamp::EPOCH);
+        }
+        let earliest = if mutant::is(Mutant::LogTimeGoesBack) { now } else { self.stamped.max(mark.at) };
         self.stamped = earliest.max(now);
         self.stamped
     }

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Log;
-use crate::clocks::{ClockJump, Clocks};
+use crate::clocks::{ClockJump, Clocks, ClocksApart};
 use crate::consensus::Types;
 use crate::fold::machine::Machine;
 use crate::fold::shared::Shared;
@@ -43,6 +43,11 @@ impl<F: Fold> Log<F> {
     /// That jump is on record.
     pub fn forget_jump(&self, known: ClockJump) {
         self.inner.shared.clocks.forget_jump(known);
+    }
+
+    /// The time that all voters' clocks show which are known, a majority's at least: where log time may be set back to.
+    pub fn agreed_clock(&self) -> Result<Timestamp, ClocksApart> {
+        self.inner.shared.clocks.agreed()
     }
 
     /// Milliseconds that this node's clock is ahead of the voters' median; `None` while fewer than three are known.

@@ -44,6 +44,8 @@ pub(crate) struct HeaderForm {
     removed: Vec<u64>,
     #[prost(message, repeated, tag = "8")]
     refused: Vec<PositionForm>,
+    #[prost(uint64, tag = "9")]
+    rebased: u64,
 }
 
 /// A position.
@@ -87,6 +89,7 @@ fn header<C>(owner: Owner, cut: &ReplicaCut<C>) -> HeaderForm {
         position: Some(cut.position.into()),
         removed: cut.removed.iter().copied().collect(),
         refused: cut.refused.iter().map(|&position| position.into()).collect(),
+        rebased: cut.rebased,
     }
 }
 
@@ -194,6 +197,7 @@ pub(crate) fn read<F: Fold>(file: &dyn File, owner: Owner, codec: &dyn Codec<F>)
         applied: meta.last_log_id,
         position: header.position.map_or(Position::START, Position::from),
         at: Timestamp::from_millis(header.at_millis),
+        rebased: header.rebased,
         chain: header.chain.as_ref().try_into().map_err(|_| damaged("its chain value is malformed"))?,
         membership: meta.last_membership,
         removed: header.removed.into_iter().collect(),

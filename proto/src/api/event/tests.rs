@@ -105,6 +105,7 @@ fn what_each_kind_says() {
         ("NodeRoleSet", "learner nodeId"),
         ("RenewalsHeld", "aheadMillis"),
         ("RenewalsReleased", ""),
+        ("TimeRebased", "from to"),
         ("TokenConsumed", "keyHash"),
         ("TokenCreated", "expiresAt grant id"),
         ("TokenRevoked", ""),

@@ -1,12 +1,19 @@
 //! The cluster: bootstrap, nodes, data keys, identities.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::command::Command;
-use crate::event::{Event, SealedKey, TokenGrant};
+use crate::event::{Event, Identity, Issued, SealedKey, TokenGrant};
 use crate::format::Format;
 use crate::ids::{AdministratorName, ClusterId, NodeId, cluster_stream};
+use crate::limits;
 use crate::rejection::Reason;
 use crate::tests::fixtures::*;
 use crate::tests::harness::{World, given};
+use crate::time::Timestamp;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn bootstrap(cluster: u8, id: NodeId) -> Command {
     Command::BootstrapCluster {
@@ -188,6 +195,84 @@ fn a_server_that_could_not_read_the_log_does_not_get_in() {
     assert_eq!(refused.reason, Reason::BuildTooOld);
     assert!(refused.message.contains("format 2, and node-2 knows 1"), "{}", refused.message);
     assert!(world.decide(&with(Format(2))).is_ok(), "the token is still good");
+}
+
+/// A cluster in which everybody knows the newest format.
+fn newest() -> World {
+    let mut world = given(estate());
+    world.must(&Command::RaiseFormat { format: Format::NEWEST, known_by: vec![1] });
+    world
+}
+
+#[test]
+fn log_time_is_set_back_when_it_is_ahead_by_more_than_it_makes_up_for() {
+    let set_back = |to| Command::RebaseTime { to };
+    for (ahead_millis, is_set_back) in [(0, false), (10_000, false), (10_001, true), (3_600_000, true)] {
+        let world = newest();
+        let (from, to) = (world.now, world.now.minus(Duration::from_millis(ahead_millis)));
+        let rebased = is_set_back.then(|| on_cluster(Event::TimeRebased { from, to }));
+        let world = world.when(set_back(to)).then(rebased);
+        // Once is enough, and clocks that are ahead of it are no reason.
+        world.when(set_back(to)).then_unchanged().when(set_back(from.plus(limits::REBASE_MIN))).then_unchanged();
+    }
+    let mut world = newest();
+    world.state.cluster.format = Format(2);
+    let to = world.now.minus(Duration::from_secs(60));
+    world.when(set_back(to)).then_rejected(Reason::UpgradePending);
+}
+
+#[test]
+fn nothing_begins_in_the_future() {
+    let begins = |at| Identity { not_before: at, ..identity(500, 50) };
+    let commands = |at: Timestamp| {
+        let issued = Issued { not_before: at, not_after: at.plus(HOUR), ..issued(web(), 1, 1) };
+        let direct = Issued { instance: None, renew_at: None, ..issued.clone() };
+        [
+            Command::RecordIssued { certificate: name("web"), issued: Box::new(issued), guards: vec![] },
+            Command::RecordDirect { issued: Box::new(direct), guards: vec![] },
+            Command::RecordNodeIdentity { node_id: 1, identity: begins(at) },
+            Command::RecordAdministratorIdentity {
+                name: AdministratorName::parse("ada").unwrap(),
+                identity: begins(at),
+            },
+            Command::RecordAgentIdentity {
+                agent: agent("a1"),
+                proved: Some([1; 32]),
+                identity: Identity { spki_hash: [1; 32], ..begins(at) },
+            },
+            Command::AdmitAgent {
+                token: token("t1"),
+                secret_hash: [9; 32],
+                agent: agent("a9"),
+                labels: labels(&[]),
+                identity: begins(at),
+            },
+            Command::RecordAuthorityCertificate {
+                name: authority("new"),
+                serial: serial(7),
+                not_before: at,
+                not_after: at.plus(HOUR),
+                certificate: Arc::from([0x30, 0x00]),
+            },
+        ]
+    };
+    let mut events = estate();
+    events.push(token_created("t1", TokenGrant::Agent { name: None, labels: labels(&[]) }));
+    let mut world = given(events);
+    let trigger = crate::event::Trigger::First;
+    world.must(&Command::OpenIssuance { certificate: name("web"), instance: web(), generation: 1, trigger });
+    world.must(&Command::DeclareAuthority {
+        name: authority("new"),
+        spec: authority_spec(None),
+        public_key: vec![4; 91],
+        sealed_key: sealed(),
+    });
+    world.must(&Command::IntendAuthorityCertificate { name: authority("new"), serial: serial(7), tbs_hash: [3; 32] });
+    let latest = world.now.plus(limits::BEGINS_AHEAD_MAX);
+    for (early, late) in commands(latest).iter().zip(commands(latest.plus(Duration::from_millis(1)))) {
+        assert!(world.decide(early).is_ok_and(|decision| !decision.appends.is_empty()), "{early:?}");
+        assert_eq!(world.decide(&late).unwrap_err().reason, Reason::Moved, "{late:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Epochs: opened once, without anybody who was a member, and what of before them still counts.
 
 use crate::command::Command;
-use crate::event::{EpochCause, EpochOpened, Event, Issued, TokenGrant, Trigger};
+use crate::event::{EpochCause, EpochOpened, Event, Identity, Issued, TokenGrant, Trigger};
 use crate::ids::{Generation, InstanceId, Uid};
 use crate::log::{Fold as _, Position};
 use crate::rejection::Reason;
@@ -148,6 +148,19 @@ fn an_agent_comes_back_under_a_younger_identity() {
     assert_eq!(world.decide(&readmit(identity(501, 51))).unwrap_err().reason, Reason::Unauthenticated, "no younger");
 }
 
+/// By clocks that were ahead, and have been set right: that it ends later says nothing.
+#[test]
+fn an_agent_comes_back_under_an_identity_older_than_one_of_the_future() {
+    let readmit = |identity| Command::ReadmitAgent { agent: agent("a1"), identity };
+    let ends = |at: Timestamp| Identity { not_after: at, ..identity(501, 51) };
+    for (ahead, comes_back) in [(Duration::ZERO, false), (Duration::from_millis(1), true)] {
+        let mut world = restored();
+        let latest = world.now.plus(crate::limits::IDENTITY_DURATION).plus(ahead);
+        world.happen(agent("a1").stream(), Event::AgentIdentityIssued { identity: ends(latest), readmitted: false });
+        assert_eq!(world.decide(&readmit(identity(500, 50))).is_ok(), comes_back, "{ahead:?} ahead");
+    }
+}
+
 #[test]
 fn ids_do_not_recur_in_another_epoch() {
     let position = Position { index: 12, ordinal: 3 };
@@ -170,6 +183,7 @@ fn only_what_was_issued_in_a_lost_epoch_is_taken_back() {
     let node = Box::new(node(world.state.cluster.last_node_id + 1, 41));
     let opened = opened(world.state.cluster.epoch + 3, world.index, end);
     world.must(&Command::OpenEpoch { opened, node, wrapped: vec![(key, vec![])] });
+    world.pass(Duration::from_secs(2_000_000));
     for (seconds, is_lost) in
         [(0, true), (3600, true), (3600 + 61, false), (999_000, false), (1_000_000, true), (1_003_600 + 61, false)]
     {

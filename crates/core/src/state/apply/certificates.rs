@@ -217,7 +217,7 @@ impl State {
     }
 
     /// Changes an instance and moves it in the indexes.
-    fn change_instance(
+    pub(super) fn change_instance(
         &mut self,
         name: &CertificateName,
         id: InstanceId,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::event::{Event, Identity};
 use crate::log::{Applied, Position};
-use crate::state::{Cluster, IdentityState, Node, RenewalHold, State};
+use crate::state::{Cluster, IdentityState, Node, Rebase, RenewalHold, State};
 
 /// What state remembers of an identity.
 pub(super) fn remembered(identity: &Identity, position: Position) -> IdentityState {
@@ -55,6 +55,9 @@ impl State {
                 cluster.hold = Some(RenewalHold::new(applied.at, *ahead_millis));
             }
             Event::RenewalsReleased => (cluster.hold, cluster.released_at) = (None, Some(applied.at)),
+            Event::TimeRebased { from, to } => {
+                self.rebase(&Rebase { index: applied.position.index, from: *from, to: *to });
+            }
             Event::FormatRaised { format } => cluster.format = cluster.format.max(*format),
             Event::NodeIdentityIssued { node_id, identity } => {
                 if let Some(node) = cluster.nodes.get_mut(node_id) {

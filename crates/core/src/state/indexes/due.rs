@@ -69,7 +69,7 @@ impl DueIndex {
         }
     }
 
-    pub(super) fn put(&mut self, name: &CertificateName, facts: &Facts) {
+    pub(in crate::state) fn put(&mut self, name: &CertificateName, facts: &Facts) {
         if let Some((at, trigger)) = facts.due {
             let entry = Entry { at, name: name.clone(), number: facts.number };
             self.lane_mut(lane_of(trigger)).calendar.insert(entry);
@@ -103,6 +103,13 @@ impl DueIndex {
             lane.queued.insert((entry.name.clone(), entry.number), urgency);
             lane.queue.insert(entry);
         }
+    }
+
+    /// Empties the queue.
+    pub(in crate::state) fn unqueue(&mut self, lane: Lane) -> Vec<Held> {
+        let lane = self.lane_mut(lane);
+        lane.queue.clear();
+        std::mem::take(&mut lane.queued).into_keys().collect()
     }
 
     /// The queue with each entry's urgency, most urgent first.

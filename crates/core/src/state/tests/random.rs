@@ -14,6 +14,7 @@ use crate::spec::{CertificateSpec, Holder};
 use crate::state::State;
 use crate::tests::fixtures::*;
 use crate::tests::harness::{World, given};
+use crate::time::Timestamp;
 
 fn certificate() -> impl Strategy<Value = CertificateName> {
     (0..3u8, 0..3u8).prop_map(|(ns, n)| CertificateName::parse(&format!("ns{ns}"), &format!("c{n}")).unwrap())
@@ -52,6 +53,7 @@ enum Op {
     Record(usize, u8),
     Deliver(usize, Stage, bool),
     Pass(u64),
+    SetBack(u64),
     Rebuild,
 }
 
@@ -100,6 +102,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (any::<usize>(), 1..3u8).prop_map(|(n, key)| Op::Record(n, key)),
         3 => (any::<usize>(), stage, any::<bool>()).prop_map(|(n, stage, fails)| Op::Deliver(n, stage, fails)),
         3 => (0..3000u64).prop_map(Op::Pass),
+        1 => (11..9000u64).prop_map(Op::SetBack),
         1 => Just(Op::Rebuild),
     ]
 }
@@ -116,6 +119,11 @@ fn step(world: &mut World, op: Op) {
         Op::Command(command) => *command,
         Op::Pass(seconds) => {
             world.pass(Duration::from_secs(seconds));
+            return;
+        }
+        Op::SetBack(seconds) => {
+            let (from, to) = (world.now, world.now.minus(Duration::from_secs(seconds)));
+            world.happen(cluster_stream(), Event::TimeRebased { from, to });
             return;
         }
         Op::Rebuild => {
@@ -277,6 +285,10 @@ fn event() -> impl Strategy<Value = Event> {
         any::<bool>().prop_map(|learner| Event::NodeRoleSet { node_id: 1, learner }),
         any::<u64>().prop_map(|ahead_millis| Event::RenewalsHeld { ahead_millis }),
         Just(Event::RenewalsReleased),
+        (any::<u64>(), any::<u64>()).prop_map(|(from, to)| Event::TimeRebased {
+            from: Timestamp::from_millis(from),
+            to: Timestamp::from_millis(to),
+        }),
         (1..4u32).prop_map(|format| Event::FormatRaised { format: Format(format) }),
     ];
     prop_oneof![4 => certificates, 3 => issuance, 3 => estate]

@@ -120,3 +120,41 @@ fn the_chain_binds_every_entry_blank_ones_too() {
     assert_eq!(one.replica.state, other.replica.state);
     assert_eq!(one.replica.term(), 2);
 }
+
+#[test]
+fn log_time_goes_back_behind_the_entry_that_says_so() {
+    let mut given = Given::new();
+    given.when(9_000, vec![say(1, "a", Some(0), "one")]);
+    let then = given.when(9_500, vec![say(2, "time", None, "back to 1000"), say(3, "a", Some(1), "two")]);
+    assert_eq!((then.at, then.rebased, then.entry.at.millis()), (Timestamp::from_millis(1000), 2, 9_500));
+    assert_eq!((given.replica.at.millis(), given.replica.rebased), (1000, 2));
+    let then = given.when(1_200, vec![say(4, "a", Some(2), "three")]);
+    assert_eq!((then.at.millis(), then.rebased), (1_200, 2), "that is long past");
+    given.when(3_000, vec![say(5, "time", None, "back to 2000")]);
+    given.when(2_000, vec![say(6, "time", None, "back to 1500"), say(7, "time", None, "back to 1800")]);
+    assert_eq!((given.replica.at.millis(), given.replica.rebased), (1_800, 5), "the last one counts");
+}
+
+#[test]
+fn log_time_goes_back_by_nothing_that_took_no_effect_and_never_ahead() {
+    let mut given = Given::new();
+    given.when(9_000, vec![say(1, "a", Some(0), "one")]);
+    let then = given.when(9_500, vec![say(2, "a", Some(7), "back to 1000")]);
+    assert_eq!((then.at.millis(), then.rebased, then.refusals), (9_500, 0, vec![Some(Refusal::Moved)]));
+    let then = given.when(9_600, vec![say(3, "time", None, "back to 99000")]);
+    assert_eq!((then.at.millis(), then.rebased), (9_600, 3));
+}
+
+#[test]
+fn requests_of_a_time_that_was_taken_back_are_remembered_for_two_minutes_of_the_new_one() {
+    const BEFORE: u64 = 1_000_000_000;
+    let mut given = Given::new();
+    given.when(BEFORE, vec![say(1, "a", None, "one")]);
+    given.when(BEFORE + 60_000, vec![say(2, "time", None, "back to 500000")]);
+    given.when(500_000 + 119_000, vec![say(3, "a", None, "two")]);
+    let then = given.when(500_000 + 120_000, vec![say(1, "a", None, "one"), say(2, "time", None, "back to 500000")]);
+    assert!(then.refusals.iter().all(|refusal| matches!(refusal, Some(Refusal::Repeated(_)))), "{:?}", then.refusals);
+    assert_eq!((then.at.millis(), then.rebased), (620_000, 2), "a repeat sets nothing back");
+    given.when(500_000 + 120_001, vec![say(4, "a", None, "three")]);
+    assert_eq!(given.replica.dedup.len(), 2, "what was before is forgotten, the two after are not");
+}

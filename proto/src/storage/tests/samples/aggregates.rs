@@ -11,7 +11,7 @@ use certwright_core::ids::{AdministratorName, AuthorityName, ClusterId, IssuerNa
 use certwright_core::spec::PackedSpec;
 use certwright_core::state::{
     Agent, Authority, Certificate, Certified, CheckpointKey, Checkpoints, Cluster, Cut, Delivery, Generated,
-    IdentityState, Instance, Issuer, Node, Open, RenewalHold, Token,
+    IdentityState, Instance, Issuer, Node, Open, Rebase, RenewalHold, Token,
 };
 
 use super::*;
@@ -116,7 +116,14 @@ fn cluster() -> Cluster {
             last: Some((signed_checkpoint(), position(18, 1))),
         },
         format: Format::FIRST,
+        rebases: Vec::new(),
     }
+}
+
+/// A cluster whose log time was set back.
+pub(crate) fn rebased_cluster() -> Cluster {
+    let rebases = vec![Rebase { index: 18, from: at(86_400_000), to: at(3_600_000) }];
+    Cluster { format: Format(3), rebases, ..cluster() }
 }
 
 pub(crate) fn token() -> Token {

@@ -116,6 +116,7 @@ fn cluster_events() -> Vec<Event> {
         Event::RenewalsReleased,
         Event::EpochOpened(Box::new(epoch_opened())),
         Event::FormatRaised { format: Format(2) },
+        Event::TimeRebased { from: at(86_400_000), to: at(3_600_000) },
     ]
 }
 

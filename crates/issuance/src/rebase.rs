@@ -1,0 +1,86 @@
+//! Log time set back to the servers' clocks, when an administrator says that they are right.
+//!
+//! It refuses to believe him alone: the voters' clocks must agree, and his with them. Which time is the right one nobody can
+//! say who has but one clock.
+
+use std::time::Duration;
+
+use certwright_core::command::Command;
+use certwright_core::limits::BEGINS_AHEAD_MAX;
+use certwright_core::policy::{Action, Resource};
+use certwright_core::time::Timestamp;
+use certwright_core::{Event, Reason, Rejection};
+use certwright_raft::ClocksApart;
+
+use crate::digest;
+use crate::identities::system_authority;
+use crate::order::{Call, Rebased};
+use crate::sequencer::Refusal;
+use crate::session::{Ask, Session};
+
+/// How far the caller's clock may be from the servers': it comes over a network, and people's machines are kept less well.
+const TOLD_MAX: Duration = Duration::from_secs(60);
+
+/// Sets log time back to what the voters' clocks show; `told` is what the caller's shows.
+pub(crate) async fn rebase(session: &Session, call: Call, told: Timestamp) -> Result<Rebased, Rejection> {
+    session.allow(&call, Action::Operate, &Resource::Cluster)?;
+    // Not of the command: its time is another one whenever it is repeated.
+    let digest = digest::of(&"RebaseTime");
+    let to = match session.earlier(&call, digest)? {
+        Some(_) => told,
+        None => agreed(session, told)?,
+    };
+    let ask = Ask::standing_for(call, digest, Command::RebaseTime { to });
+    let outcome = session.submit(ask).await.map_err(Refusal::into_rejection)?.outcome;
+    if outcome.unchanged {
+        return Ok(Rebased { outcome, change: None });
+    }
+    let change = session.tools.find_event(outcome.position, |event| match event {
+        Event::TimeRebased { from, to } => Some((*from, *to)),
+        _ => None,
+    });
+    Ok(Rebased { outcome, change: Some(change.await?) })
+}
+
+/// What all clocks show, if nothing speaks against it.
+fn agreed(session: &Session, told: Timestamp) -> Result<Timestamp, Rejection> {
+    let clocks = session.tools.log.agreed_clock().map_err(|apart| refused(session, apart))?;
+    let off = clocks.since(told).max(told.since(clocks));
+    if off > TOLD_MAX {
+        let message = format!("the servers' clocks show {clocks}, and the caller's {told}");
+        return Err(Rejection::new(Reason::ClocksDisagree, message));
+    }
+    let system = system_authority()?;
+    let begins = session.tools.log.read(|view| {
+        let certified = view.state.authorities.get(&system).and_then(|authority| authority.certified.as_ref());
+        certified.map(|certified| certified.not_before)
+    });
+    match begins.filter(|begins| *begins > clocks.plus(BEGINS_AHEAD_MAX)) {
+        None => Ok(clocks),
+        Some(begins) => Err(Rejection::new(
+            Reason::AuthorityNotYetValid,
+            format!(
+                "the cluster was made at {begins}, by clocks that were ahead: nobody could renew an identity until then"
+            ),
+        )),
+    }
+}
+
+fn refused(session: &Session, apart: ClocksApart) -> Rejection {
+    match apart {
+        ClocksApart::Unknown { known, voters } => {
+            let message = format!("of {voters} voters' clocks {known} are known so far: more than half must be");
+            Rejection::new(Reason::NotReady, message)
+        }
+        ClocksApart::Apart { voter, ahead_millis } => {
+            let node = session.tools.log.read(|view| {
+                let node = view.state.cluster.nodes.get(&voter);
+                node.map_or_else(|| format!("node {voter}"), |node| node.record.name.to_string())
+            });
+            let off = Duration::from_millis(ahead_millis.unsigned_abs());
+            let side = if ahead_millis > 0 { "ahead of" } else { "behind" };
+            let message = format!("the clock of {node} is {off:?} {side} the others'");
+            Rejection::new(Reason::ClocksDisagree, message)
+        }
+    }
+}
