@@ -3,11 +3,12 @@
 //!
 //! It refuses roles: a verified certificate names somebody, `auth` says what that somebody may do.
 
-mod lapsed;
+mod dates;
 mod pinned;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use certwright_core::ids::{Actor, ClusterId};
@@ -17,11 +18,12 @@ use certwright_custody::LeafKey;
 use certwright_proto::identity;
 use certwright_seams::Clock;
 use certwright_seams::clock::TlsTime;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::time::ASN1Time;
 
 pub(crate) use pinned::pinned_client;
 
@@ -74,7 +76,7 @@ pub(crate) fn server_config(
         .allow_unauthenticated()
         .build()
         .map_err(|error| broken("the client verifier", &error))?;
-    let verifier = Arc::new(lapsed::AgentsMayHaveLapsed::new(verifier));
+    let verifier = Arc::new(dates::LenientDates::new(verifier));
     let mut config = rustls::ServerConfig::builder_with_details(provider(), Arc::new(TlsTime::new(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| broken("TLS 1.3", &error))?
@@ -117,6 +119,17 @@ fn only_uri<'a>(certificate: &X509Certificate<'a>) -> Option<&'a str> {
     });
     let (uri, None) = (uris.next()?, uris.next()) else { return None };
     Some(uri)
+}
+
+/// When a certificate begins; nothing when that cannot be read.
+fn begin(certificate: &[u8]) -> Option<UnixTime> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    moment(parsed.validity().not_before)
+}
+
+/// A date of a certificate as rustls tells time; nothing for one before 1970.
+fn moment(date: ASN1Time) -> Option<UnixTime> {
+    u64::try_from(date.timestamp()).ok().map(|seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
 }
 
 /// SHA-256 of a certificate's SubjectPublicKeyInfo.

@@ -40,7 +40,7 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn wall_millis(&self) -> u64 {
-        // A machine set before 1970 counts as 1970: certificate checks then fail, which is the right outcome.
+        // A machine set before 1970 counts as 1970: an agent installs nothing then, which is the right outcome.
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
     }
 

@@ -1,4 +1,5 @@
-//! The agent's own context: its servers as they name themselves, and its identity, renewed over the session when half of its life is over, taken into use without a restart.
+//! The agent's own context: its servers as they name themselves, and its identity, renewed over the session when half of
+//! its life is over, or when it begins in the future by the servers' clocks, taken into use without a restart.
 //!
 //! It refuses an identity that is not for its key or names another, and to ask again and again. Every identity has a new
 //! key, durable before it is asked for: servers may commit it and the answer be lost, then the same key is asked for again,
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use certwright_core::limits::BEGINS_AHEAD_MAX;
 use certwright_core::spec::{KeyAlgorithm, KeyEncoding};
 use certwright_core::time::Timestamp;
 use certwright_core::x509::inspect::inspect;
@@ -92,12 +94,29 @@ impl IdentityKeeper {
     pub(super) fn is_due(&mut self, now: Now) -> bool {
         let Some((not_before, not_after)) = self.source.dates() else { return false };
         let half = not_before.plus(not_after.since(not_before) / 2);
-        let servers_now = now.wall.millis().saturating_add_signed(self.offset_millis);
-        if servers_now < half.millis() || now.monotonic < self.not_before_next {
+        let is_wanted = self.servers_now(now) >= half || self.is_ahead(not_before, now);
+        if !is_wanted || now.monotonic < self.not_before_next {
             return false;
         }
-        self.not_before_next = now.monotonic + ATTEMPT_INTERVAL.min(not_after.since(not_before) / 8);
+        self.not_before_next = now.monotonic + self.interval((not_before, not_after), now);
         true
+    }
+
+    fn servers_now(&self, now: Now) -> Timestamp {
+        Timestamp::from_millis(now.wall.millis().saturating_add_signed(self.offset_millis))
+    }
+
+    /// Whether what begins then was issued while log time was ahead of the servers' clocks: its half life may be a year
+    /// away, and all that time it would open sessions although it was to live for a day.
+    fn is_ahead(&self, not_before: Timestamp, now: Now) -> bool {
+        self.servers_now(now).plus(BEGINS_AHEAD_MAX) < not_before
+    }
+
+    /// From one attempt to the next, with an identity of that life. One that begins in the future is good meanwhile, and
+    /// while log time is ahead the next one begins there, too: asked for at once, every one would bring another entry.
+    fn interval(&self, (not_before, not_after): (Timestamp, Timestamp), now: Now) -> Duration {
+        let eighth = not_after.since(not_before) / 8;
+        if self.is_ahead(not_before, now) { eighth } else { ATTEMPT_INTERVAL.min(eighth) }
     }
 
     /// The request for a new identity.
@@ -178,7 +197,7 @@ impl IdentityKeeper {
             tracing::warn!(%error, "the copy of the identity's key could not be removed");
         }
         self.fault.at(WriteStep::IdentityAdopted);
-        self.not_before_next = now.monotonic;
+        self.not_before_next = now.monotonic + self.interval((certificate.not_before, certificate.not_after), now);
         Ok(certificate.not_after)
     }
 
@@ -228,3 +247,6 @@ fn next_key(store: &Store, present: [u8; 32]) -> Result<LeafKey, String> {
     store.save_identity_key(&pkcs8).map_err(|error| format!("state directory: {error}"))?;
     Ok(key)
 }
+
+#[cfg(test)]
+mod tests;
