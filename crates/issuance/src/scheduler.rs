@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use certwright_core::command::Command;
 use certwright_core::event::Trigger;
-use certwright_core::ids::{CertificateName, InstanceId};
+use certwright_core::ids::{Actor, CertificateName, InstanceId};
 use certwright_core::log::{Position, Trace};
 use certwright_core::state::{Due, State};
 use certwright_core::time::Timestamp;
@@ -21,7 +21,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tracing::{Instrument, Span};
 
-use crate::session::Session;
+use crate::order::Call;
+use crate::session::{Ask, Session};
 
 /// Issuances being opened at once: what a round trip holds at the pace below.
 const IN_FLIGHT_MAX: usize = 64;
@@ -76,13 +77,13 @@ pub(crate) async fn run(session: Arc<Session>) {
 fn begin(session: &Arc<Session>, begun: &mut BTreeSet<Work>, under_way: &FuturesUnordered<Pending>) -> Duration {
     let room = IN_FLIGHT_MAX.saturating_sub(under_way.len());
     let limit = room + begun.len();
-    let (now, (jump, renewals), unsettled, due, next) = session.tools.log.read(|view| {
-        let now = session.tools.now(view);
+    let (now, since, (jump, renewals), unsettled, due, next) = session.tools.log.read(|view| {
+        let (now, since) = (session.tools.now(view), held_since(view.state));
         // After the clock was read: reading it is what notices a jump.
         let (jump, renewals) = held(session, view.state, now);
         let unsettled = view.state.unsettled(limit);
         let due = view.state.due_held(now, limit, renewals).into_iter().filter_map(|due| open(view.state, due));
-        (now, (jump, renewals), unsettled, due.collect::<Vec<_>>(), view.state.next_due())
+        (now, since, (jump, renewals), unsettled, due.collect::<Vec<_>>(), view.state.next_due())
     });
     session.tools.metrics.due.set(i64::try_from(due.len()).unwrap_or(i64::MAX));
     let hold = jump.map(|ahead_millis| (Work::Hold, Command::HoldRenewals { ahead_millis }));
@@ -93,7 +94,7 @@ fn begin(session: &Arc<Session>, begun: &mut BTreeSet<Work>, under_way: &Futures
             return Duration::ZERO;
         }
         if begun.insert(work.clone()) {
-            under_way.push(Box::pin(carry_out(session.clone(), work, command)));
+            under_way.push(Box::pin(carry_out(session.clone(), work, command, since)));
         }
     }
     if renewals < usize::MAX {
@@ -144,11 +145,22 @@ fn open(state: &State, (_, certificate, instance, trigger): Due) -> Option<(Work
     Some((Work::Open(instance), Command::OpenIssuance { certificate, instance, generation, trigger }))
 }
 
-async fn carry_out(session: Arc<Session>, work: Work, command: Command) -> Work {
+/// Since when renewals are held back.
+fn held_since(state: &State) -> Option<Timestamp> {
+    state.cluster.hold.map(|hold| hold.since)
+}
+
+/// A renewal is begun only under the hold that it was chosen under: many may be on their way when one begins.
+async fn carry_out(session: Arc<Session>, work: Work, command: Command, since: Option<Timestamp>) -> Work {
     let span = tracing::info_span!("schedule", command = command_name(&command));
     let trace = place_in_trace(&session, &span, &command).await;
-    if let Err(rejection) = session.act(trace, command).instrument(span).await {
-        report(&rejection);
+    let is_renewal = matches!(command, Command::OpenIssuance { trigger: Trigger::Due, .. });
+    let mut ask = Ask::of(Call { trace, ..Call::by(Actor::System) }, command);
+    if is_renewal {
+        ask = ask.while_holds(Box::new(move |state: &State| held_since(state) == since));
+    }
+    if let Err(refusal) = session.submit(ask).instrument(span).await {
+        report(&refusal.into_rejection());
         tokio::time::sleep(REST).await;
     }
     work

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use certwright_agent::{Connector, Context};
 use certwright_core::Reason;
+use certwright_core::time::Timestamp;
+use certwright_proto::api::values::moment_to_message;
 use certwright_proto::status::from_status;
 use certwright_proto::v1;
 use certwright_proto::v1::agents_client::AgentsClient;
@@ -200,6 +202,20 @@ impl Client {
         let request = v1::ReleaseRenewalsRequest { request_id: self.request_id() };
         let call = async |channel| ClusterClient::new(channel).release_renewals(request.clone()).await;
         self.done("release renewals", call).await.map(drop)
+    }
+
+    /// Has log time set back to the servers' clocks, under one id.
+    pub(crate) async fn rebase_time(
+        &self,
+        expected: &[Reason],
+    ) -> Result<Result<v1::RebaseTimeResponse, Reason>, Stuck> {
+        let request_id = self.request_id();
+        let call = async |channel| {
+            let now = Timestamp::from_millis(self.seams.clock.wall_millis());
+            let request = v1::RebaseTimeRequest { request_id: request_id.clone(), clock: Some(moment_to_message(now)) };
+            ClusterClient::new(channel).rebase_time(request).await
+        };
+        self.call("set log time back", expected, call).await
     }
 
     /// Takes a server out of the cluster.

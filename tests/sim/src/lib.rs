@@ -4,6 +4,7 @@
 //! It refuses real time, threads and sockets. Keys and signatures come from the real library, which nobody seeds: a seed
 //! repeats what happens and when, not the octets of keys.
 
+mod astray;
 pub mod check;
 pub mod client;
 mod estate;

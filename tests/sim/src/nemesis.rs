@@ -190,7 +190,7 @@ fn block(estate: &Estate, from: &str, to: &str) {
 }
 
 /// Callers and agents still reach it.
-fn cut_off(estate: &Estate, one: &str) {
+pub(crate) fn cut_off(estate: &Estate, one: &str) {
     for other in estate.servers().iter().filter(|it| *it != one) {
         block(estate, one, other);
         block(estate, other, one);

@@ -11,6 +11,7 @@ use certwright_proto::v1;
 use certwright_seams::Seams;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::astray::{Callers, go_astray};
 use crate::check::promises::Promises;
 use crate::check::{history, watch};
 use crate::client::{Client, PAUSE, Stuck};
@@ -44,6 +45,8 @@ pub(crate) async fn tell(estate: Rc<Estate>) -> Result<(), Stuck> {
         scene.work().await?;
         scene.settle(&client).await?;
         suspend(&scene.estate, &client).await?;
+        scene.settle(&client).await?;
+        go_astray(&scene.estate, &scene.callers(), &scene.memory.promises, &watcher).await?;
         scene.settle(&client).await?;
         scene.judge(&client, &watcher).await
     };
@@ -99,6 +102,11 @@ impl Scene {
 
     fn caller_of(&self, server: &str) -> Client {
         Client::of(&self.context, &self.seams, server)
+    }
+
+    fn callers(&self) -> Callers {
+        let [operating, striking, ordering, renewing, creating] = std::array::from_fn(|_| self.caller());
+        Callers { operating, striking, ordering, renewing, creating }
     }
 
     /// Callers and nemesis at the same time.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use certwright_core::limits::{BEGINS_AHEAD_MAX, RETRY_MAX, TOKEN_DURATION_MAX};
 use certwright_core::time::Timestamp;
 use certwright_proto::api::values::moment_from_message;
 use certwright_proto::v1;
@@ -15,6 +16,9 @@ use super::Verdict;
 const CHECKER: &str = "history";
 /// How far log time may be behind true time: what clocks differ by, and a step of one of them.
 const BEHIND_MAX: Duration = Duration::from_secs(2);
+/// How much later than its entry a moment in an event may be.
+const DEADLINES: [(&str, Duration); 3] =
+    [("notBefore", BEGINS_AHEAD_MAX), ("retryAt", RETRY_MAX), ("expiresAt", TOKEN_DURATION_MAX)];
 
 /// Compares what every server tells, and looks at it.
 pub fn check(verdict: &Verdict, histories: &[(String, Vec<v1::Event>)]) {
@@ -29,10 +33,38 @@ pub fn check(verdict: &Verdict, histories: &[(String, Vec<v1::Event>)]) {
         }
     }
     once(verdict, longest);
-    let at = |event: &v1::Event| event.at.map(|at| (at.seconds, at.nanos));
-    if !longest.iter().map(at).is_sorted() {
-        verdict.report("I14", CHECKER, format_args!("log time goes back"));
+    in_time(verdict, longest);
+}
+
+/// Log time falls right behind an entry that sets it back, no further, and nowhere else; and nothing that comes then was
+/// measured by the time that was taken back.
+fn in_time(verdict: &Verdict, history: &[v1::Event]) {
+    let (mut floor, mut floor_of) = (Timestamp::EPOCH, 0);
+    for event in history {
+        let at = event.at.as_ref().and_then(|at| moment_from_message("at", at).ok()).unwrap_or(Timestamp::EPOCH);
+        if at < floor {
+            let text = format_args!("log time goes back: entry {} is of {at}, {floor_of} was of {floor}", event.index);
+            verdict.report("I14", CHECKER, text);
+        }
+        let data: Value = serde_json::from_str(&event.data_json).unwrap_or_default();
+        let moment = |key: &str| data.get(key).or_else(|| data["identity"].get(key)).and_then(Value::as_str);
+        for (key, longest) in DEADLINES {
+            // Whole seconds, written alike, compare as text.
+            let latest = at.plus(longest).whole_second().plus(Duration::from_secs(1)).to_string();
+            if let Some(late) = moment(key).filter(|moment| **moment > *latest) {
+                let text = format_args!("{key} of entry {} is {late}, it is of {at}", event.index);
+                verdict.report("I14", CHECKER, text);
+            }
+        }
+        let back = moment("to").filter(|_| event.r#type == "TimeRebased").map(read);
+        (floor, floor_of) = (back.map_or(at, |to| at.min(to)), event.index);
     }
+}
+
+/// A moment as events print it.
+fn read(moment: &str) -> Timestamp {
+    let parsed = moment.parse::<prost_types::Timestamp>().ok();
+    parsed.and_then(|moment| moment_from_message("moment", &moment).ok()).unwrap_or_default()
 }
 
 /// Log time did not fall behind: the last event is not of before `then`, when it had not happened yet.

@@ -28,6 +28,8 @@ pub struct Watcher {
     told: RefCell<Vec<Vec<v1::Event>>>,
     token: RefCell<Option<v1::Token>>,
     is_in_haste: Cell<bool>,
+    /// Most clocks are wrong, or it has not heard yet that log time was set back.
+    is_excused: Cell<bool>,
 }
 
 impl Watcher {
@@ -53,7 +55,7 @@ impl Watcher {
         while let Some(message) = timeout(SILENCE, stream.message()).await.map_err(silent)?? {
             self.token.replace(message.token);
             if let Some(event) = &message.event {
-                check_time(estate, event);
+                self.check_time(estate, event);
             }
             if let Some(now) = self.told.borrow_mut().last_mut() {
                 now.extend(message.event);
@@ -61,6 +63,23 @@ impl Watcher {
             sleep(if self.is_in_haste.get() { Duration::ZERO } else { slowness }).await;
         }
         Ok(())
+    }
+
+    /// Log time may be ahead until an operator has it set back.
+    pub fn excuse(&self) {
+        self.is_excused.set(true);
+    }
+
+    /// One clock that is off must not take log time along.
+    fn check_time(&self, estate: &impl Stage, event: &v1::Event) {
+        let at = event.at.as_ref().and_then(|at| moment_from_message("at", at).ok()).unwrap_or(Timestamp::EPOCH);
+        let now = estate.true_time();
+        if at.since(now) > AHEAD_MAX && !self.is_excused.get() {
+            estate.verdict().report("I14", "watcher", format_args!("entry {} is of {at}, it is {now}", event.index));
+        }
+        if event.r#type == "TimeRebased" {
+            self.is_excused.set(false);
+        }
     }
 
     /// From now on it is not slow on purpose.
@@ -71,14 +90,5 @@ impl Watcher {
     /// Everything it was told, by connection.
     pub fn told(&self) -> Vec<Vec<v1::Event>> {
         self.told.borrow().clone()
-    }
-}
-
-/// One clock that is off must not take log time along.
-fn check_time(estate: &impl Stage, event: &v1::Event) {
-    let at = event.at.as_ref().and_then(|at| moment_from_message("at", at).ok()).unwrap_or(Timestamp::EPOCH);
-    let now = estate.true_time();
-    if at.since(now) > AHEAD_MAX {
-        estate.verdict().report("I14", "watcher", format_args!("entry {} is of {at}, it is {now}", event.index));
     }
 }
