@@ -115,7 +115,7 @@ reasons! {
     /// The issuer's authority has no certificate or key yet.
     IssuerNotReady = "ISSUER_NOT_READY", Precondition, "wait until the authority is certified";
     /// The authority begins in the future: it was made while clocks were ahead.
-    AuthorityNotYetValid = "AUTHORITY_NOT_YET_VALID", Precondition, "make another authority and have the issuer use it";
+    AuthorityNotYetValid = "AUTHORITY_NOT_YET_VALID", Precondition, "have the issuer use another authority, made by the right time; the system authority comes with the cluster";
     /// The issuer would be outlived by what it signs.
     IssuerExpiresFirst = "ISSUER_EXPIRES_FIRST", Precondition, "ask for a shorter duration, or renew the authority";
     /// A generation was already issued for another key.

@@ -9,44 +9,69 @@ use certwright_core::command::Command;
 use certwright_core::limits::BEGINS_AHEAD_MAX;
 use certwright_core::policy::{Action, Resource};
 use certwright_core::time::Timestamp;
-use certwright_core::{Event, Reason, Rejection};
+use certwright_core::{Reason, Rejection};
 use certwright_raft::ClocksApart;
 
 use crate::digest;
 use crate::identities::system_authority;
-use crate::order::{Call, Rebased};
-use crate::sequencer::Refusal;
+use crate::order::{Call, Outcome, Rebased};
+use crate::sequencer::{Check, Refusal};
 use crate::session::{Ask, Session};
+use crate::signing::ATTEMPTS_MAX;
 
 /// How far the caller's clock may be from the servers': it comes over a network, and people's machines are kept less well.
 const TOLD_MAX: Duration = Duration::from_secs(60);
+/// How far the clocks may have gone on before it is decided: half of what log time must be ahead.
+const STILL_MAX: Duration = Duration::from_secs(5);
 
 /// Sets log time back to what the voters' clocks show; `told` is what the caller's shows.
 pub(crate) async fn rebase(session: &Session, call: Call, told: Timestamp) -> Result<Rebased, Rejection> {
     session.allow(&call, Action::Operate, &Resource::Cluster)?;
     // Not of the command: its time is another one whenever it is repeated.
     let digest = digest::of(&"RebaseTime");
-    let to = match session.earlier(&call, digest)? {
-        Some(_) => told,
-        None => agreed(session, told)?,
-    };
-    let ask = Ask::standing_for(call, digest, Command::RebaseTime { to });
-    let outcome = session.submit(ask).await.map_err(Refusal::into_rejection)?.outcome;
-    if outcome.unchanged {
-        return Ok(Rebased { outcome, change: None });
+    for _ in 0..ATTEMPTS_MAX {
+        let to = match session.earlier(&call, digest)? {
+            // Should it be forgotten in between, nothing is set back.
+            Some(_) => session.tools.now_here(),
+            None => agreed(session, told)?,
+        };
+        let ask =
+            Ask::standing_for(call.clone(), digest, Command::RebaseTime { to }).while_holds(still_agreed(session, to));
+        match session.submit(ask).await {
+            Ok(settled) => return Ok(found(session, settled.outcome)),
+            // It waited for too long: the clocks have gone on, or are no longer known.
+            Err(Refusal::Moved) => {}
+            Err(Refusal::Rejected(rejection)) => return Err(rejection),
+        }
     }
-    let change = session.tools.find_event(outcome.position, |event| match event {
-        Event::TimeRebased { from, to } => Some((*from, *to)),
-        _ => None,
+    Err(Refusal::Moved.into_rejection())
+}
+
+/// When it is decided, the clocks show what they showed: it may have waited for a quorum.
+fn still_agreed(session: &Session, to: Timestamp) -> Check {
+    let log = session.tools.log.clone();
+    Box::new(move |_| log.agreed_clock().is_ok_and(|clocks| distance(clocks, to) <= STILL_MAX))
+}
+
+/// What became of it, as state remembers.
+fn found(session: &Session, outcome: Outcome) -> Rebased {
+    let index = outcome.position.index;
+    let remembered = session.tools.log.read(|view| {
+        let mut rebases = view.state.cluster.rebases.iter();
+        rebases.find(|rebase| rebase.index == index).copied()
     });
-    Ok(Rebased { outcome, change: Some(change.await?) })
+    let change = remembered.filter(|_| !outcome.unchanged).map(|rebase| (rebase.from, rebase.to));
+    Rebased { outcome, change }
+}
+
+fn distance(one: Timestamp, other: Timestamp) -> Duration {
+    one.since(other).max(other.since(one))
 }
 
 /// What all clocks show, if nothing speaks against it.
 fn agreed(session: &Session, told: Timestamp) -> Result<Timestamp, Rejection> {
     let clocks = session.tools.log.agreed_clock().map_err(|apart| refused(session, apart))?;
-    let off = clocks.since(told).max(told.since(clocks));
-    if off > TOLD_MAX {
+    if distance(clocks, told) > TOLD_MAX {
         let message = format!("the servers' clocks show {clocks}, and the caller's {told}");
         return Err(Rejection::new(Reason::ClocksDisagree, message));
     }

@@ -192,14 +192,18 @@ impl Sequencer {
     }
 
     async fn arrive(&mut self, jobs: Vec<Job>) {
-        let mut together = Vec::with_capacity(jobs.len());
+        let (mut together, mut is_over) = (Vec::with_capacity(jobs.len()), false);
         for job in jobs {
+            if is_over {
+                job.answer(Err(not_leader().into()));
+                continue;
+            }
             self.next_ticket += 1;
             let is_alone = matches!(job.command, Command::RebaseTime { .. }) && !mutant::is(Mutant::RebaseInFlight);
             let arrived = Arrived { ticket: self.next_ticket, actor: job.actor.actor().to_string().into(), job };
             if is_alone {
                 self.consider(std::mem::take(&mut together)).await;
-                self.alone(arrived).await;
+                is_over = !self.alone(arrived).await;
             } else {
                 together.push(arrived);
             }
@@ -208,14 +212,14 @@ impl Sequencer {
     }
 
     /// Nothing that was decided by the time before may be appended behind an entry that sets it back, and nothing may be
-    /// decided before that is applied.
-    async fn alone(&mut self, arrived: Arrived) {
+    /// decided before that is applied; `false` when the term is over.
+    async fn alone(&mut self, arrived: Arrived) -> bool {
         if !self.settled().await {
-            return arrived.job.answer(Err(not_leader().into()));
+            arrived.job.answer(Err(not_leader().into()));
+            return false;
         }
         self.consider(vec![arrived]).await;
-        // Whether it is or the term is over: nothing is decided then.
-        self.settled().await;
+        self.settled().await
     }
 
     /// Waits until nothing is in flight; `false` when the term is over before.

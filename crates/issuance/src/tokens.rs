@@ -9,13 +9,14 @@ use certwright_core::command::Command;
 use certwright_core::event::{Event, TokenGrant};
 use certwright_core::ids::TokenId;
 use certwright_core::log::Position;
-use certwright_core::{Reason, Rejection, limits};
+use certwright_core::{Reason, Rejection, State, limits};
 use zeroize::Zeroizing;
 
 use crate::digest;
 use crate::order::{Call, NewToken};
 use crate::sequencer::Refusal;
 use crate::session::{Ask, Session};
+use crate::signing::ATTEMPTS_MAX;
 
 /// Creates a token that admits one joiner within `duration`, 15 minutes when absent.
 pub(crate) async fn create(
@@ -26,15 +27,28 @@ pub(crate) async fn create(
 ) -> Result<NewToken, Rejection> {
     let duration = duration.unwrap_or(limits::TOKEN_DURATION_DEFAULT);
     let digest = if call.request_id.is_some() { digest::of(&(&grant, duration)) } else { [0; 16] };
-    let id = TokenId::parse(&hex::encode(session.tools.draw::<8>()))?;
-    let secret = Zeroizing::new(session.tools.draw::<32>().to_vec());
-    let expires_at = session.tools.now_here().plus(duration);
-    let command = Command::CreateToken { id: id.clone(), secret_hash: digest::sha256(&secret), grant, expires_at };
-    let settled = session.submit(Ask::standing_for(call, digest, command)).await.map_err(Refusal::into_rejection)?;
-    if settled.repeated {
-        return Err(shown_once(session, settled.outcome.position).await?);
+    for _ in 0..ATTEMPTS_MAX {
+        let id = TokenId::parse(&hex::encode(session.tools.draw::<8>()))?;
+        let secret = Zeroizing::new(session.tools.draw::<32>().to_vec());
+        let (now, rebased) = session.tools.log.read(|view| (session.tools.now(view), last_rebase(view.state)));
+        let (expires_at, secret_hash) = (now.plus(duration), digest::sha256(&secret));
+        let command = Command::CreateToken { id: id.clone(), secret_hash, grant: grant.clone(), expires_at };
+        // Its end was measured by the time that held then.
+        let ask = Ask::standing_for(call.clone(), digest, command)
+            .while_holds(Box::new(move |state: &State| last_rebase(state) == rebased));
+        match session.submit(ask).await {
+            Ok(settled) if settled.repeated => return Err(shown_once(session, settled.outcome.position).await?),
+            Ok(settled) => return Ok(NewToken { id, secret, expires_at, outcome: settled.outcome }),
+            Err(Refusal::Moved) => {}
+            Err(Refusal::Rejected(rejection)) => return Err(rejection),
+        }
     }
-    Ok(NewToken { id, secret, expires_at, outcome: settled.outcome })
+    Err(Refusal::Moved.into_rejection())
+}
+
+/// Where log time was set back last.
+fn last_rebase(state: &State) -> Option<u64> {
+    state.cluster.rebases.last().map(|rebase| rebase.index)
 }
 
 /// Why a repeat is refused: it names the token that the request made the first time.

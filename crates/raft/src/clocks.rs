@@ -73,6 +73,8 @@ struct Heard {
     /// The last time that may be stamped whatever clocks say, and when: log time as it was found, then what a majority
     /// bounded. From there on time goes by the monotonic clock.
     base: Option<Base>,
+    /// Log time as it is found, and when: what time goes on from when this node comes to lead.
+    found: Option<Sample>,
     /// The furthest that a majority was, or log time as it was found, and when: what a jump is measured by.
     reached: Option<Sample>,
     /// A majority has come as far as that since this node started.
@@ -139,7 +141,9 @@ impl Clocks {
     /// Clocks of which none is known but this node's; `at` is the log time that it opens with.
     pub(crate) fn new(clock: Arc<dyn Clock>, me: u64, at: Timestamp) -> Self {
         let mut heard = Heard { me, ..Heard::default() };
-        heard.written(at, clock.monotonic());
+        let monotonic = clock.monotonic();
+        heard.find(at, monotonic);
+        heard.written(at, monotonic);
         Self { clock, heard: Mutex::new(heard) }
     }
 
@@ -204,6 +208,13 @@ impl Clocks {
         heard.go_on(bounded.max(passed), passed.saturating_sub(bounded), monotonic)
     }
 
+    /// This node does not lead, or has just come to: time goes on from what the log says. What it took for the time by itself
+    /// nobody has written, and the clocks that said so may have been set right since.
+    pub(crate) fn follow(&self) {
+        let mut heard = self.heard();
+        heard.base = heard.found.map(|from| Base { from, ahead_millis: 0 });
+    }
+
     /// Looks whether a majority jumped: every node does, all the time, so that whoever comes to lead knows.
     pub(crate) fn look(&self) {
         let (own, monotonic) = (self.clock.wall_millis(), self.clock.monotonic());
@@ -222,6 +233,7 @@ impl Clocks {
         let mut heard = self.heard();
         heard.jump.take_if(passed);
         let monotonic = self.clock.monotonic();
+        heard.find(at, monotonic);
         if !heard.is_bounded {
             // Whoever wrote that may have ended before it put the jump on record; after a restore nobody has.
             heard.compare(at.millis(), ABSENCE, monotonic);
@@ -233,8 +245,10 @@ impl Clocks {
     pub(crate) fn installed(&self, at: Timestamp) {
         let mut heard = self.heard();
         heard.jump.take_if(|(jump, _)| at > jump.from.plus(JUMP));
+        let monotonic = self.clock.monotonic();
+        heard.find(at, monotonic);
         if !heard.is_bounded {
-            heard.written(at, self.clock.monotonic());
+            heard.written(at, monotonic);
         }
     }
 
@@ -248,6 +262,7 @@ impl Clocks {
         let monotonic = self.clock.monotonic();
         let (me, voters) = (heard.me, std::mem::take(&mut heard.voters));
         *heard = Heard { me, voters, rebased: Some(monotonic), ..Heard::default() };
+        heard.find(to, monotonic);
         heard.written(to, monotonic);
     }
 
@@ -322,6 +337,14 @@ impl Sample {
 }
 
 impl Heard {
+    /// Log time is that late at least.
+    fn find(&mut self, at: Timestamp, monotonic: Duration) {
+        let goes_on = self.found.map(|found| found.shows(monotonic)).unwrap_or_default();
+        if at.millis() > goes_on {
+            self.found = Some(Sample { wall_millis: at.millis(), taken: monotonic });
+        }
+    }
+
     /// The log was written then, which is later than what is known so far, or changes nothing.
     fn written(&mut self, at: Timestamp, monotonic: Duration) {
         let found = Sample { wall_millis: at.millis(), taken: monotonic };
@@ -403,7 +426,12 @@ impl Heard {
         // Log time as it was found may be ahead of them, by as much as one clock could take it along.
         let slack = SLEW_MAX.as_millis() as u64;
         self.is_bounded |= expected.is_none_or(|expected| majority.saturating_add(slack) >= expected);
-        let reached = Sample { wall_millis: majority.max(expected.unwrap_or_default()), taken: monotonic };
+        let mut furthest = expected.unwrap_or_default();
+        if furthest.saturating_sub(majority) > JUMP.as_millis() as u64 {
+            // They were set back: how far they had been says nothing any more, unless it was written.
+            furthest = self.found.map(|found| found.shows(monotonic)).unwrap_or_default();
+        }
+        let reached = Sample { wall_millis: majority.max(furthest), taken: monotonic };
         self.reached = Some(reached);
         self.base.get_or_insert(Base { from: reached, ahead_millis: 0 });
     }

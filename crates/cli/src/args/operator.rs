@@ -17,7 +17,7 @@ pub enum OperatorVerb {
     Digest,
     /// What log time and the servers' clocks show
     #[command(after_help = "OFFSET is how far a server's clock is ahead of that of the one that answers.\n\n\
-                      Examples:\n  certwright operator clock\n  certwright operator clock -o json\n  certwright operator clock rebase")]
+                      Examples:\n  certwright operator clock\n  certwright operator clock -o json\n  certwright operator clock rebase --yes-clocks-are-right")]
     Clock {
         /// Without one, it is shown
         #[command(subcommand)]
@@ -58,15 +58,20 @@ pub enum OperatorVerb {
 /// `operator clock`
 #[derive(Subcommand)]
 pub enum ClockVerb {
-    /// Set log time back to the servers' clocks, which had been wrong together and are right now
+    /// Set log time back to the servers' clocks, which had been ahead together and are right now
     #[command(
         after_help = "Log time goes to what the clocks of all servers show that answer, a majority of those that vote at least, if they are\n\
-                      within 5 s of each other and within a minute of this machine's. Set them right first. What was issued by the time that\n\
+                      within 5 s of each other and within a minute of this machine's. Set them right first, and compare with a clock that is\n\
+                      none of theirs: where they are behind, and log time is right, it must stay. What was issued by the time that\n\
                       is taken back is renewed, and renewals are held back until certwright operator renewals release. Direct\n\
                       issuances and authorities of that time are to be made anew.\n\nRefused: CLOCKS_DISAGREE, NOT_READY, UPGRADE_PENDING, AUTHORITY_NOT_YET_VALID.\n\n\
-                      Examples:\n  certwright operator clock rebase\n  certwright operator clock rebase -o json"
+                      Examples:\n  certwright operator clock\n  certwright operator clock rebase --yes-clocks-are-right"
     )]
-    Rebase,
+    Rebase {
+        /// Yes: the servers' clocks show the right time, and log time is ahead of it
+        #[arg(long)]
+        yes_clocks_are_right: bool,
+    },
 }
 
 /// `operator renewals`

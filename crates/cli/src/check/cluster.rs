@@ -160,7 +160,7 @@ fn log_time(cluster: &v1::GetClusterResponse) -> Check {
         let text = format!("log time is {} ahead of {}'s clock", clock::seconds(ahead), cluster.answered_by);
         (Level::Error, text)
     });
-    let hint = "have the servers' clocks set right, then: certwright operator clock rebase";
+    let hint = "have the servers' clocks set right; if log time is still ahead: certwright operator clock rebase";
     Check::new("cluster/log-time", "with the clocks".to_string(), found.into_iter().collect(), hint)
 }
 

@@ -25,7 +25,7 @@ pub const AHEAD_MAX: Duration = certwright_core::limits::REBASE_MIN;
 pub(super) async fn run(global: &Global, client: &Client, verb: Option<ClockVerb>) -> Result<ExitCode, Failure> {
     match verb {
         None => show(global, &status::cluster(client).await?)?,
-        Some(ClockVerb::Rebase) => rebase(global, client).await?,
+        Some(ClockVerb::Rebase { yes_clocks_are_right }) => rebase(global, client, yes_clocks_are_right).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -76,7 +76,13 @@ fn shown(cluster: &v1::GetClusterResponse, ahead: Option<Duration>) -> Value {
     })
 }
 
-async fn rebase(global: &Global, client: &Client) -> Result<(), Failure> {
+async fn rebase(global: &Global, client: &Client, is_sure: bool) -> Result<(), Failure> {
+    if !is_sure {
+        return Err(Failure::usage(
+            "what was issued since then by log time is renewed, and history is told by the time that the servers show now",
+            "look at certwright operator clock, compare with a clock that is none of theirs, and say --yes-clocks-are-right",
+        ));
+    }
     let request =
         v1::RebaseTimeRequest { request_id: client.request_id(), clock: Some(moment_to_message(now(client))) };
     let call = |channel, request| async move { ClusterClient::new(channel).rebase_time(request).await };

@@ -401,3 +401,45 @@ fn an_answer_counts_from_the_middle_of_its_way() {
     node.clocks.note(3, BASE, Duration::ZERO, Duration::from_millis(400));
     assert_eq!(node.ahead(), 5000 - 200);
 }
+
+/// It led by clocks that were wrong, wrote nothing, and they were set right.
+#[test]
+fn what_a_node_took_for_the_time_and_nobody_wrote_is_forgotten_when_it_leads_again() {
+    let node = Fixture::new(&[1, 2, 3], 0);
+    let hear = |ahead| [2, 3].into_iter().for_each(|id| node.hears(id, ahead));
+    hear(0);
+    assert_eq!(node.ahead(), 0);
+    node.clocks.stamped(Timestamp::from_millis(node.truth()));
+    node.clock.set_skew_millis(HOUR);
+    for _ in 0..2 {
+        node.pass(CLOCK_HASTE);
+        hear(HOUR);
+        node.clocks.now();
+    }
+    assert_eq!(node.ahead(), HOUR);
+    node.clock.set_skew_millis(0);
+    node.pass(CLOCK_HASTE);
+    hear(0);
+    assert_eq!(node.ahead(), HOUR, "while it leads");
+    node.clocks.follow();
+    assert_eq!(node.ahead(), 0);
+    // Nor is it what the next jump is measured by.
+    assert!(node.clocks.jump().is_some());
+    node.clocks.forget_jump(node.clocks.jump().unwrap());
+    node.clock.set_skew_millis(HOUR / 2);
+    for _ in 0..2 {
+        node.pass(CLOCK_HASTE);
+        hear(HOUR / 2);
+        node.clocks.look();
+    }
+    assert_eq!(node.clocks.jump().map(|jump| jump.ahead_millis() as i64), Some(HOUR / 2));
+    node.clock.set_skew_millis(0);
+    node.pass(CLOCK_HASTE);
+    hear(0);
+    // What was written stays.
+    node.clocks.stamped(Timestamp::from_millis(node.truth() + HOUR as u64));
+    node.pass(CLOCK_HASTE);
+    hear(0);
+    node.clocks.follow();
+    assert_eq!(node.ahead(), HOUR);
+}

@@ -59,6 +59,9 @@ impl<F: Fold> Follower<F> {
         self.pin(&server);
         self.shared.metrics.role.set(role(server.state) as i64);
         self.shared.metrics.term.set(i64::try_from(next.term).unwrap_or(i64::MAX));
+        if next.is_self && !self.leadership.borrow().is_self {
+            self.shared.clocks.follow();
+        }
         self.leadership.send_if_modified(|current| {
             if current.leader != next.leader && next.leader.is_some() && current.term != 0 {
                 self.shared.metrics.leader_changes.inc();

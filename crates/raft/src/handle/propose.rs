@@ -138,7 +138,8 @@ impl<F: Fold> Packer<F> {
 
     async fn pack(&mut self, first: Proposal) {
         let is_alone = |proposal: &Proposal| proposal.alone && !mutant::is(Mutant::StampsByOldTime);
-        // With all permits nothing is in flight before it, and nothing is stamped until it is applied here, or never will be.
+        // With all permits nothing is in flight before it, and nothing is stamped until its mark is published here; or its
+        // outcome is not known, and then this node leads again only when it has applied it.
         let permits = if is_alone(&first) { ENTRIES_IN_FLIGHT_MAX as u32 } else { 1 };
         // A batch that was turned away holds its permit: it must go out first, or nothing ever would.
         let permit = tokio::select! {

@@ -31,6 +31,9 @@ impl<F: Fold> Log<F> {
     /// This node's clock, bounded by those of the voters: what log time would be stamped with now if it were not ahead.
     /// Decisions go by the later of both.
     pub fn clock(&self) -> Timestamp {
+        if !self.inner.leadership.borrow().is_self {
+            self.inner.shared.clocks.follow();
+        }
         self.inner.shared.clocks.now()
     }
 

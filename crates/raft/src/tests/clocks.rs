@@ -3,7 +3,7 @@
 //! It refuses to wait for time to pass: clocks are set.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use certwright_core::log::Transaction;
 use certwright_core::time::Timestamp;
@@ -93,30 +93,38 @@ fn assert_in_order(log: &Log<Toy>) -> usize {
     falls
 }
 
+/// Says words on whoever leads, one after the other, until it is told to stop; now and then asks for a digest.
+async fn talk(logs: Vec<Log<Toy>>, caller: u64, said: Arc<AtomicU64>, is_over: Arc<AtomicBool>) {
+    let mut number = 100_000 * (caller + 1);
+    while !is_over.load(Ordering::SeqCst) {
+        number += 1;
+        for log in &logs {
+            if number.is_multiple_of(50) {
+                let _ = log.request_digest().await;
+            }
+            if log.propose(say(number, "load", None, "word")).await.is_ok() {
+                said.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn log_time_is_set_back_under_load_and_nothing_of_before_is_stamped_behind_it() {
     let cluster = Cluster::of(3).await;
     poison(&cluster, 1000).await;
-    let (leader, is_over) = (cluster.leader().await, Arc::new(AtomicBool::new(false)));
-    let callers: Vec<_> = (0..4)
-        .map(|caller| {
-            let (log, over) = (leader.clone(), is_over.clone());
-            tokio::spawn(async move {
-                let mut number = 100_000 * (caller + 1);
-                while !over.load(Ordering::SeqCst) {
-                    number += 1;
-                    let said = log.propose(say(number, "load", None, "word")).await;
-                    if caller == 0 && number % 50 == 0 {
-                        let _ = log.request_digest().await;
-                    }
-                    said.unwrap();
-                }
-            })
-        })
-        .collect();
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let (said, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let logs = || cluster.nodes.iter().map(|node| node.log().clone()).collect();
+    let callers: Vec<_> =
+        (0..4).map(|caller| tokio::spawn(talk(logs(), caller, said.clone(), is_over.clone()))).collect();
+    let more = async |words: u64| {
+        let wanted = said.load(Ordering::SeqCst) + words;
+        eventually("words", async || (said.load(Ordering::SeqCst) >= wanted).then_some(())).await;
+    };
+    more(100).await;
     set_back(&cluster, 1).await;
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    more(100).await;
     is_over.store(true, Ordering::SeqCst);
     for caller in callers {
         caller.await.unwrap();
@@ -136,12 +144,17 @@ async fn every_server_leads_by_the_right_time_after_log_time_was_set_back() {
     poison(&cluster, 1000).await;
     // The leader ends right after that.
     set_back(&cluster, 1).await;
-    for round in 0..3_u64 {
-        let led = cluster.leader().await.status().node_id;
-        cluster.node(led).kill().await;
-        say_somewhere(&cluster, 10 + round, "by the next one").await;
-        cluster.node(led).start().await;
-        say_somewhere(&cluster, 20 + round, "with all").await;
+    let led = cluster.leader().await.status().node_id;
+    cluster.node(led).kill().await;
+    say_somewhere(&cluster, 10, "by the next one").await;
+    cluster.node(led).start().await;
+    for id in 1..=3 {
+        eventually("its lead", async || {
+            let _ = cluster.leader().await.transfer_leader(id).await;
+            cluster.nodes[id as usize - 1].log().leadership().borrow().ready.then_some(())
+        })
+        .await;
+        say_somewhere(&cluster, 20 + id, "by that one").await;
         cluster.agree().await;
     }
     for number in 0..3 {

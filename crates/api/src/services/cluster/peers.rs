@@ -32,7 +32,7 @@ pub(super) async fn describe(doors: &Arc<Doors>) -> v1::GetClusterResponse {
     let (position, certificates, agents, due, open, cluster) = doors.log.read(|view| {
         let now = view.at.max(doors.log.clock());
         let (open, due) = (view.state.counts().open, view.state.due_count(now));
-        let cluster = (view.state.cluster.hold, view.state.cluster.format, now);
+        let cluster = (view.state.cluster.hold, view.state.cluster.format, view.at);
         (view.position, view.state.certificates.len(), view.state.agents.len(), due, open, cluster)
     });
     let votes = |node: &Node| status.members.voters.iter().any(|voter| voter.node_id == node.record.id);

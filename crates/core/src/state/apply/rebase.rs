@@ -14,9 +14,9 @@ use crate::state::{Cluster, Instance, Rebase, RenewalHold, State};
 use crate::time::Timestamp;
 
 impl Rebase {
-    /// A deadline that no right time can have set keeps what was left of it.
-    fn carried(&self, deadline: Timestamp, longest: Duration) -> Timestamp {
-        if deadline <= self.to.plus(longest) {
+    /// A deadline that was set by the time that is taken back keeps what was left of it.
+    fn carried(&self, set_at: Timestamp, deadline: Timestamp, longest: Duration) -> Timestamp {
+        if set_at <= self.to {
             return deadline;
         }
         self.to.plus(deadline.since(self.from).min(longest))
@@ -25,13 +25,15 @@ impl Rebase {
     /// Whether the instance waits for a moment that the time taken back had set: to be tried again, or to renew what begins
     /// only in the future.
     fn strands(&self, instance: &Instance) -> bool {
-        let retries_late = instance.retry_at.is_some_and(|retry_at| retry_at > self.to.plus(RETRY_MAX));
+        let failed = instance.last_failure.as_ref();
+        let retries_late = instance.retry_at.is_some() && failed.is_some_and(|failed| failed.2 > self.to);
         let current = instance.current.as_ref();
         retries_late || current.is_some_and(|current| current.not_before > self.to && current.renew_at > self.to)
     }
 
     fn free(&self, instance: &mut Instance) {
-        instance.retry_at = instance.retry_at.map(|retry_at| self.carried(retry_at, RETRY_MAX));
+        let failed_at = instance.last_failure.as_ref().map_or(self.to, |failed| failed.2);
+        instance.retry_at = instance.retry_at.map(|retry_at| self.carried(failed_at, retry_at, RETRY_MAX));
         if let Some(current) = instance.current.as_mut().filter(|current| current.not_before > self.to) {
             // Nobody who has the right time takes it.
             current.renew_at = current.renew_at.min(self.to);
@@ -61,12 +63,11 @@ impl State {
     /// been renewed, or have failed.
     pub(super) fn rebase(&mut self, rebase: &Rebase) {
         self.cluster.rebase(rebase);
-        let late = |expires_at: &Timestamp| *expires_at > rebase.to.plus(TOKEN_DURATION_MAX);
-        let tokens: Vec<TokenId> =
-            self.tokens.iter().filter(|token| late(&token.expires_at)).map(|token| token.id.clone()).collect();
+        let late = self.tokens.iter().filter(|token| token.created_at > rebase.to);
+        let tokens: Vec<TokenId> = late.map(|token| token.id.clone()).collect();
         for id in tokens {
             if let Some(token) = self.tokens.get_mut(&id) {
-                token.expires_at = rebase.carried(token.expires_at, TOKEN_DURATION_MAX);
+                token.expires_at = rebase.carried(token.created_at, token.expires_at, TOKEN_DURATION_MAX);
             }
         }
         self.unqueue();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::event::{EpochCause, EpochOpened, Event, Issued, TokenGrant, Trigger};
 use crate::ids::{InstanceId, cluster_stream};
-use crate::limits::{FIRST_ISSUANCE_PATIENCE, REBASES_MAX, RETRY_MAX, TOKEN_DURATION_MAX};
+use crate::limits::{FIRST_ISSUANCE_PATIENCE, REBASES_MAX, RETRY_MAX};
 use crate::log::{Fold as _, Position};
 use crate::state::indexes::due::{Lane, MOVES_PER_EVENT};
 use crate::state::{Rebase, State};
@@ -95,36 +95,39 @@ fn what_was_issued_by_the_time_taken_back_is_renewed_at_once_and_held_back() {
 }
 
 #[test]
-fn deadlines_that_no_right_time_can_have_set_keep_what_was_left_of_them() {
+fn deadlines_that_the_time_taken_back_had_set_keep_what_was_left_of_them() {
     let second = Duration::from_secs(1);
-    // When it was set, by the time taken back or before, how long it was to last, and what is left behind that.
-    for (set_ago, lasts, left) in [
-        (second, 10 * second, Some(9 * second)),
-        (5 * second, 2 * second, Some(Duration::ZERO)),
-        (second, RETRY_MAX, Some(RETRY_MAX - second)),
-        // Within what a right time could have set: who knows.
-        (YEAR + RETRY_MAX / 2, RETRY_MAX, None),
-        (YEAR + second, 10 * second, None),
+    // By how much time went back, when the deadline was set before that, how long it was to last, and what is left then.
+    for (by, set_ago, lasts, left) in [
+        (YEAR, second, 10 * second, Some(9 * second)),
+        (YEAR, 5 * second, 2 * second, Some(Duration::ZERO)),
+        (YEAR, second, RETRY_MAX, Some(RETRY_MAX - second)),
+        (HOUR / 4, 60 * second, RETRY_MAX, Some(RETRY_MAX - 60 * second)),
+        (YEAR, YEAR - second, RETRY_MAX, Some(Duration::ZERO)),
+        // Set by a right time.
+        (YEAR, YEAR, 10 * second, None),
+        (HOUR / 4, HOUR / 2, RETRY_MAX, None),
     ] {
         let mut world = world();
         let id = issue(&mut world, "web");
         world.pass(YEAR * 2);
-        let retry_at = world.now.minus(set_ago).plus(lasts);
+        let end = world.now;
+        world.now = end.minus(set_ago);
+        let retry_at = world.now.plus(lasts);
         let stream = name("web").stream();
         world.happen(stream.clone(), Event::IssuanceOpened { instance: id, generation: 2, trigger: Trigger::Due });
         let (reason, message) = ("X".to_owned(), "why".to_owned());
         world.happen(stream, Event::IssuanceFailed { instance: id, generation: 2, reason, message, retry_at });
-        let token_ends = world.now.minus(set_ago).plus(lasts);
         let grant = TokenGrant::Node;
-        let created = Event::TokenCreated { id: token("t1"), secret_hash: [9; 32], grant, expires_at: token_ends };
+        let created = Event::TokenCreated { id: token("t1"), secret_hash: [9; 32], grant, expires_at: retry_at };
         world.happen(token("t1").stream(), created);
-        set_back(&mut world, YEAR);
+        world.now = end;
+        set_back(&mut world, by);
         let instance = world.state.certificates.get(&name("web")).unwrap().instance(id).unwrap();
         let expected = left.map_or(retry_at, |left| world.now.plus(left));
-        assert_eq!(instance.retry_at, Some(expected), "set {set_ago:?} ago for {lasts:?}");
+        assert_eq!(instance.retry_at, Some(expected), "set {set_ago:?} ago for {lasts:?}, {by:?} back");
         let ends = world.state.tokens.get(&token("t1")).unwrap().expires_at;
-        let may_stay = token_ends <= world.now.plus(TOKEN_DURATION_MAX);
-        assert_eq!(ends, if may_stay { token_ends } else { expected }, "set {set_ago:?} ago for {lasts:?}");
+        assert_eq!(ends, expected, "set {set_ago:?} ago for {lasts:?}, {by:?} back");
     }
 }
 
