@@ -7,6 +7,8 @@
 mod canary;
 #[path = "fleet/chaos.rs"]
 mod chaos;
+#[path = "fleet/clock.rs"]
+mod clock;
 #[path = "fleet/joiner.rs"]
 mod joiner;
 #[path = "fleet/metrics.rs"]

@@ -5,6 +5,8 @@
 
 #[path = "servers/checkpoints.rs"]
 mod checkpoints;
+#[path = "servers/clock.rs"]
+mod clock;
 #[path = "servers/followers.rs"]
 mod followers;
 #[path = "servers/format.rs"]
