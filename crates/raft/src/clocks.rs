@@ -337,10 +337,14 @@ impl Sample {
 }
 
 impl Heard {
-    /// Log time is that late at least.
+    /// Log time is that late by what was applied now. Where it goes back slowly it is a little earlier than it should be by
+    /// now; what is much earlier was written long ago, and entries of consensus bring the time of before along.
     fn find(&mut self, at: Timestamp, monotonic: Duration) {
-        let goes_on = self.found.map(|found| found.shows(monotonic)).unwrap_or_default();
-        if at.millis() > goes_on {
+        let is_next = |found: &Sample| {
+            let behind = found.shows(monotonic).saturating_sub(at.millis());
+            at.millis() > found.wall_millis && behind <= SLEW_MAX.as_millis() as u64
+        };
+        if self.found.as_ref().is_none_or(is_next) {
             self.found = Some(Sample { wall_millis: at.millis(), taken: monotonic });
         }
     }

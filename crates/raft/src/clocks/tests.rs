@@ -443,3 +443,26 @@ fn what_a_node_took_for_the_time_and_nobody_wrote_is_forgotten_when_it_leads_aga
     node.clocks.follow();
     assert_eq!(node.ahead(), HOUR);
 }
+
+/// A leader whose clock was off took log time five seconds along, and it goes back at half speed.
+#[test]
+fn who_follows_goes_back_to_the_clocks_with_the_log() {
+    let node = Fixture::new(&[1, 2, 3], 0);
+    let hear = || [2, 3].into_iter().for_each(|id| node.hears(id, 0));
+    hear();
+    assert_eq!(node.ahead(), 0);
+    let mut last = 0;
+    for second in 0..=20 {
+        let ahead = 5_000_u64.saturating_sub(second * 500);
+        node.clocks.stamped(Timestamp::from_millis(node.truth() + ahead));
+        hear();
+        node.clocks.follow();
+        assert_eq!(node.ahead(), ahead as i64, "after {second} s");
+        // A new leader's first entry, which has no time of its own.
+        node.clocks.stamped(Timestamp::from_millis(last));
+        last = node.truth() + ahead;
+        node.clocks.follow();
+        assert_eq!(node.ahead(), ahead as i64, "after {second} s, again");
+        node.pass(Duration::from_secs(1));
+    }
+}

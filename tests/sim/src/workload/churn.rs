@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use certwright_agent::{Connector, Context};
+use certwright_api::limits::SILENCE_MAX;
 use certwright_core::spec::KeyAlgorithm;
 use certwright_core::x509::Names;
 use certwright_custody::LeafKey;
@@ -17,12 +18,12 @@ use certwright_proto::agent::v1::{AgentMessage, CsrSubmission, Hello, ServerMess
 use certwright_seams::{Entropy, Seams};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Streaming;
 
 use super::{Window, pause};
-use crate::client::{Client, Stuck};
+use crate::client::{Client, PAUSE, Stuck};
 use crate::estate::{Estate, api};
 
 const NAME: &str = "passer-by";
@@ -117,7 +118,13 @@ pub(crate) async fn check(estate: &Estate, seams: &Seams, removed: &Removed) {
     {
         estate.verdict.report("I19", CHECKER, format_args!("the session of an agent that was removed goes on"));
     }
-    if open(&context, seams).await.is_some() {
-        estate.verdict.report("I19", CHECKER, format_args!("an agent that was removed opens another session"));
+    // A server that was removed itself learns of nothing, and takes that for being cut off after a while.
+    let end = Instant::now() + SILENCE_MAX;
+    while open(&context, seams).await.is_some() {
+        if Instant::now() > end {
+            estate.verdict.report("I19", CHECKER, format_args!("an agent that was removed opens another session"));
+            return;
+        }
+        sleep(PAUSE).await;
     }
 }
