@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use certwright_core::Event;
 use certwright_core::event::SignedCheckpoint;
 use certwright_core::ids::ClusterId;
+use certwright_core::state::State;
 use certwright_proto::storage::{DomainCodec, decode_entry};
+use certwright_raft::Folded;
 use certwright_raft::chain::Chain;
 use certwright_raft::wal::{Record, Seen};
 
@@ -32,13 +34,21 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// For entries from that index on, with the chain's value before it.
-    pub(crate) fn from(first_index: u64, chain: Chain) -> Self {
-        let mut tally = Self { first_index, ..Self::default() };
+    /// For the entries after what history begins with.
+    pub(crate) fn after(base: &Folded<State>) -> Self {
+        let (first_index, cluster) = (base.floor().first_index, &base.state().cluster);
+        let (cluster_id, key) = (cluster.id, cluster.checkpoints.key.as_ref().map(|key| key.public_key));
+        let mut tally = Self { first_index, cluster_id, key, ..Self::default() };
         if let Some(before) = first_index.checked_sub(1) {
-            tally.remember(before, Some(chain));
+            tally.remember(before, Some(base.chain()));
         }
         tally
+    }
+
+    /// For whatever entries come.
+    pub(crate) fn anywhere(base: Option<&Folded<State>>) -> Self {
+        let known = base.map(Self::after).unwrap_or_default();
+        Self { cluster_id: known.cluster_id, key: known.key, ..Self::default() }
     }
 
     pub(crate) fn events(&self) -> u64 {
@@ -52,7 +62,12 @@ impl Tally {
 
     pub(crate) fn see(&mut self, seen: Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Segment(..) => Ok(()),
+            Seen::Segment(_, index) => {
+                if self.events() == 0 && self.counts.is_empty() {
+                    self.first_index = index;
+                }
+                Ok(())
+            }
             Seen::Entry(record, chain) => {
                 // The checkpoint in an entry is about those before it.
                 let events = self.read(record)?;
