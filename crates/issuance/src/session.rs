@@ -243,6 +243,10 @@ impl Tools {
             .transaction(position)
             .await
             .map_err(|error| Rejection::new(Reason::Internal, format!("cannot read the log at {position}: {error}")))?;
+        if found.is_none() && self.log.kept().is_some_and(|kept| position.index < kept.first_index) {
+            let message = format!("entry {} is older than the history that is kept: ask anew", position.index);
+            return Err(Rejection::new(Reason::TokenTooOld, message));
+        }
         let appends = found.iter().flat_map(|found| &found.transaction.appends);
         let events = appends.flat_map(|append| &append.events);
         events.filter_map(pick).next().ok_or_else(|| {
