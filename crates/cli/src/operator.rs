@@ -1,4 +1,4 @@
-//! `operator`: consensus, digests, backups.
+//! `operator`: consensus, digests, backups, retention.
 //!
 //! It refuses to repair: it shows, and changes who leads, votes or belongs when told to.
 
@@ -6,6 +6,7 @@ mod backup;
 mod drill;
 mod raft;
 mod restore;
+mod retention;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ pub async fn run(global: &Global, verb: OperatorVerb) -> Result<ExitCode, Failur
         OperatorVerb::Restore(args) => restore::run(global, &args).await,
         OperatorVerb::RestoreDrill { file, key, scratch } => drill::run(global, &file, &key, scratch.as_deref()).await,
         OperatorVerb::Renewals(RenewalsVerb::Release) => release(global, &client()?).await,
+        OperatorVerb::Retention(verb) => retention::run(global, verb).await,
     }
 }
 

@@ -16,7 +16,7 @@ impl Format {
     /// The format of every cluster to begin with, and of builds that say nothing of formats.
     pub const FIRST: Self = Self(1);
     /// The newest format that this build knows.
-    pub const NEWEST: Self = Self(2);
+    pub const NEWEST: Self = Self(3);
 
     /// As servers tell it each other: nothing, from builds that know none but the first.
     pub fn told(number: u32) -> Self {
@@ -43,6 +43,8 @@ impl Event {
         match self {
             // Since format 2; who does not know what it takes into use must not read on.
             Self::FormatRaised { format } => *format,
+            // What was deleted behind them cannot be read again.
+            Self::RetentionSet { .. } | Self::HistoryTrimmed(_) => Format(3),
             _ => Format::FIRST,
         }
     }

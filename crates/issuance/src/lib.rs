@@ -21,6 +21,7 @@ mod identities;
 mod issuers;
 mod leader;
 mod overlay;
+mod retention;
 mod rotation;
 mod scheduler;
 mod sequencer;

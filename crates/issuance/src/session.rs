@@ -34,6 +34,8 @@ pub(crate) struct Tools {
     pub(crate) metrics: Metrics,
     /// Of all instances, how many may be renewed in an hour while renewals are held back.
     pub(crate) renewals_percent: u8,
+    /// Octets of history that go at a time, at least.
+    pub(crate) trim_octets: u64,
     pub(crate) adopt: fn(&Span, Trace) -> Trace,
     pub(crate) link: fn(&Span, Trace),
 }

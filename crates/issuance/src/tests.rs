@@ -10,5 +10,6 @@ mod direct;
 mod estate;
 mod hold;
 mod ordering;
+mod retention;
 mod server;
 mod stored;

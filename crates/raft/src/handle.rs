@@ -51,7 +51,7 @@ use crate::snapshot::Snapshots;
 use crate::view::{AppliedEntry, Committed, Effective, View};
 use crate::watch::Watch;
 
-pub use retention::{Allow, Kept};
+pub use retention::{Allow, Kept, Prefix};
 
 /// What a node says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]

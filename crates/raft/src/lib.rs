@@ -35,7 +35,7 @@ pub use base::{Beginning, kept_base};
 pub use clocks::ClockJump;
 pub use error::{MembershipError, OpenError, ProposeError, ReadError, TrimError};
 pub use folded::Folded;
-pub use handle::{Allow, Kept, Log, Status};
+pub use handle::{Allow, Kept, Log, Prefix, Status};
 pub use member::{Leadership, Mark, Member, Members, PeerNode, Role};
 pub use options::LogOptions;
 pub use projection::{Batch, MemoryStore, ProjectionError, ProjectionStore, Projector, SledStore};

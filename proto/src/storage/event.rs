@@ -44,6 +44,8 @@ fn encode_kind(event: &Event) -> Kind {
         | Event::RenewalsHeld { .. }
         | Event::RenewalsReleased
         | Event::FormatRaised { .. }
+        | Event::RetentionSet { .. }
+        | Event::HistoryTrimmed(_)
         | Event::DataKeyRotated { .. }
         | Event::DataKeyRetired { .. }
         | Event::NodeIdentityIssued { .. }
@@ -105,6 +107,8 @@ fn encode_cluster(event: &Event) -> Kind {
         Event::RenewalsHeld { ahead_millis } => Kind::RenewalsHeld(v1::RenewalsHeld { ahead_millis: *ahead_millis }),
         Event::RenewalsReleased => Kind::RenewalsReleased(v1::RenewalsReleased {}),
         Event::FormatRaised { format } => Kind::FormatRaised(v1::FormatRaised { format: format.0 }),
+        Event::RetentionSet { keep_seconds } => Kind::RetentionSet(v1::RetentionSet { keep_seconds: *keep_seconds }),
+        Event::HistoryTrimmed(trimmed) => Kind::HistoryTrimmed((&**trimmed).into()),
         Event::DataKeyRotated { data_key_id, wrapped } => Kind::DataKeyRotated(v1::DataKeyRotated {
             data_key_id: *data_key_id,
             wrapped: wrapped.iter().map(|(id, key)| v1::NodeKey { node_id: *id, wrapped: octets(key) }).collect(),
@@ -246,6 +250,8 @@ fn decode_kind(kind: Kind) -> Result<Event, CodecError> {
         Kind::RenewalsHeld(event) => Event::RenewalsHeld { ahead_millis: event.ahead_millis },
         Kind::RenewalsReleased(_) => Event::RenewalsReleased,
         Kind::FormatRaised(event) => Event::FormatRaised { format: Format(event.format) },
+        Kind::RetentionSet(event) => Event::RetentionSet { keep_seconds: event.keep_seconds },
+        Kind::HistoryTrimmed(event) => Event::HistoryTrimmed(Box::new(event.try_into()?)),
         Kind::NodeRoleSet(event) => Event::NodeRoleSet { node_id: event.node_id, learner: event.learner },
         Kind::DataKeyRotated(event) => Event::DataKeyRotated {
             data_key_id: event.data_key_id,

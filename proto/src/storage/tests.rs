@@ -24,7 +24,7 @@ fn every_event_goes_there_and_back() {
 #[test]
 fn every_kind_of_event_has_a_sample() {
     let kinds: std::collections::BTreeSet<_> = samples::events().iter().map(certwright_core::Event::kind).collect();
-    assert_eq!(kinds.len(), 41, "{kinds:?}");
+    assert_eq!(kinds.len(), 43, "{kinds:?}");
 }
 
 #[test]

@@ -64,6 +64,7 @@ table![
     cluster::TransferLeadership,
     cluster::SetNodeRole,
     cluster::ReleaseRenewals,
+    cluster::SetRetention,
     join::JoinAgent,
     join::JoinNode,
 ];

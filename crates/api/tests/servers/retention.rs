@@ -20,10 +20,11 @@ use certwright_proto::v1::events_client::EventsClient;
 use certwright_proto::v1::get_certificate_request::AsOf;
 use certwright_raft::{Allow, Beginning};
 use certwright_seams::Seams;
+use certwright_seams::sim::SimClock;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::support::{Cluster, PATIENCE, demo, issue, order, until};
+use crate::support::{self, Cluster, PATIENCE, demo, issue, order, until};
 
 const NAME: &str = "namespaces/default/certificates/web";
 const SEGMENT_OCTETS: u64 = 64 * 1024;
@@ -261,6 +262,68 @@ fn whole_log(seams: &Seams, data: &Path) {
     let report = verify_log(&*seams.disk, data, &mut |_| {}).unwrap();
     assert_eq!(report.log.finding, None);
     assert!(report.checkpoints > 0 && report.log.floor.is_some());
+}
+
+/// What every server says of where its history begins; `None` while one lacks the state there.
+async fn begins(cluster: &Cluster) -> Option<Vec<u64>> {
+    let described = support::cluster(cluster.channel(1)).await.unwrap();
+    let nodes = described.nodes.iter();
+    nodes.map(|node| (!node.history_incomplete).then_some(node.history_first_index)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_server_lets_go_of_what_is_old_and_has_ended_and_one_that_joins_begins_there() {
+    const HOUR: i64 = 3600;
+    let (system, hours) = (Seams::system(), 30);
+    let (base, time) = (system.clock.wall_millis(), system.clock.clone());
+    let clock = Arc::new(SimClock::driven_by(base, Arc::new(move || time.monotonic())));
+    let seams = Seams { clock: clock.clone(), ..system };
+    let configure = |config| async move {
+        NodeConfig { segment_octets: Some(SEGMENT_OCTETS), snapshot_octets: Some(20_000), ..config }
+    };
+    let mut cluster = Cluster::found_on(seams, configure).await;
+    let channel = cluster.channel(1).clone();
+    demo(&channel).await;
+    cluster.grow(2, 1).await;
+    let old = label(&channel, 0).await;
+    let index = events(&channel, v1::WatchRequest { stream_prefix: NAME.into(), ..Default::default() }).await.unwrap();
+    let index = index[0].event.as_ref().unwrap().index;
+    let hour = Some(prost_types::Duration { seconds: HOUR, nanos: 0 });
+    for _ in 0..200 {
+        issue(&channel, v1::IssueRequest { duration: hour, ..order("") }).await;
+    }
+    let keep = Some(prost_types::Duration { seconds: 24 * HOUR, nanos: 0 });
+    let request = |keep| v1::SetRetentionRequest { keep, ..Default::default() };
+    let set = async |keep| ClusterClient::new(channel.clone()).set_retention(request(keep)).await;
+    let refused = from_status(&set(hour).await.unwrap_err());
+    assert_eq!((refused.reason, refused.field.as_deref()), (Reason::InvalidSpec, Some("keep")));
+    set(keep).await.unwrap();
+    assert_eq!(begins(&cluster).await, Some(vec![0, 0]));
+    clock.set_skew_millis(hours * HOUR * 1000);
+    let held = async || support::cluster(cluster.channel(1)).await.ok()?.renewal_hold;
+    until("a hold", PATIENCE, held).await;
+    ClusterClient::new(channel.clone()).release_renewals(v1::ReleaseRenewalsRequest::default()).await.unwrap();
+    let gone = async || begins(&cluster).await.filter(|begins| begins[0] > index && begins[0] == begins[1]);
+    let first = until("history that goes", 2 * PATIENCE, gone).await[0];
+    let retention = support::cluster(cluster.channel(1)).await.unwrap().retention.unwrap();
+    assert_eq!((retention.first_index, retention.keep), (first, keep));
+    cluster.grow(3, 1).await;
+    let joined = async || begins(&cluster).await.filter(|begins| begins.iter().all(|begins| *begins == first));
+    until("history that begins there everywhere", 2 * PATIENCE, joined).await;
+    for number in [1, 2, 3] {
+        let channel = cluster.channel(number);
+        let told = async || get(channel, Some(AsOf::Index(first - 1))).await.ok()?.certificate;
+        assert_eq!(until("the state there", PATIENCE, told).await.labels, old.labels);
+        too_old(get(channel, Some(AsOf::Index(index))).await.unwrap_err(), first);
+        let told = async || events(channel, v1::WatchRequest { from_index: first, ..Default::default() }).await.ok();
+        assert!(
+            until("what is kept", PATIENCE, told)
+                .await
+                .iter()
+                .all(|it| it.event.as_ref().is_none_or(|it| it.index >= first))
+        );
+    }
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::Log;
 use crate::base::{Bases, Beginning, Trimming, delete_below, floor_after};
+use crate::consensus::store::entry;
 use crate::error::{ReadError, TrimError};
 use crate::fold::shared::Shared;
 use crate::folded::Folded;
@@ -42,6 +43,15 @@ pub struct Kept {
     pub first_index: u64,
     /// Log time of the state before it; `None` while that state is not here.
     pub at: Option<Timestamp>,
+}
+
+/// A part of the history that could go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Prefix {
+    /// The first entry after it.
+    pub first_index: u64,
+    /// Octets of the payloads in it.
+    pub octets: u64,
 }
 
 /// What folding history takes.
@@ -98,6 +108,19 @@ impl<F: Fold> Log<F> {
             drop(lasting);
         });
         Ok(read)
+    }
+
+    /// How much of the history could go: reads it from its beginning, asks `allow` about every entry, and ends before the
+    /// first that is to be kept, and where entries are live or missing.
+    pub async fn prefix(&self, allow: Allow<F::Event>) -> Result<Prefix, TrimError> {
+        let history = self.inner.history.clone();
+        compute(&*self.inner.shared.seams.exec, POOL, move || history.prefix(&*allow)).await
+    }
+
+    /// Whether something lies below the floor that can be deleted.
+    pub fn has_leftovers(&self) -> bool {
+        let History { wal, bases, gaps, .. } = &self.inner.history;
+        bases.base().is_some_and(|base| wal.has_below(base.floor.first_index) || gaps.has_below(base.floor.first_index))
     }
 
     /// What the log has to say for history to begin with that entry: folds everything before it. `allow` is asked about every
@@ -161,6 +184,30 @@ impl<F: Fold> Log<F> {
 }
 
 impl<F: Fold> History<F> {
+    fn prefix(&self, allow: &Judge<F::Event>) -> Result<Prefix, TrimError> {
+        let mut prefix = Prefix { first_index: self.bases.first_index(), octets: 0 };
+        let end = self.wal.first_index();
+        while prefix.first_index < end {
+            let records =
+                self.gaps.archive_read(&self.wal, prefix.first_index, end, READ_OCTETS_MAX).map_err(storage)?;
+            if records.is_empty() {
+                return Ok(prefix);
+            }
+            for record in records {
+                let (index, octets) = (record.index, record.payload.len() as u64);
+                let entry = entry(record).map_err(storage)?;
+                let decoded = self.shared.decode(&entry).map_err(|error| TrimError::Storage(error.to_string()))?;
+                let (at, transactions) = decoded.map_or_else(Default::default, |it| (it.at, it.transactions));
+                let refused = vec![false; transactions.len()];
+                if allow(&AppliedEntry { index, at, transactions, refused }).is_err() {
+                    return Ok(prefix);
+                }
+                prefix = Prefix { first_index: index + 1, octets: prefix.octets + octets };
+            }
+        }
+        Ok(prefix)
+    }
+
     /// Everything before that entry, folded. Blocks.
     fn fold(&self, first_index: u64, allow: &Judge<F::Event>) -> Result<Folded<F>, TrimError> {
         let codec = &*self.shared.codec;

@@ -275,6 +275,11 @@ impl Gaps {
         Ok(())
     }
 
+    /// Whether a gap begins before that index with something that is not needed.
+    pub(crate) fn has_below(&self, first_index: u64) -> bool {
+        guard(&self.list).iter().any(|gap| gap.to <= first_index || !gap.filled && gap.from < first_index)
+    }
+
     /// Removes what belongs to no gap.
     fn sweep(&self) -> io::Result<()> {
         let gaps = guard(&self.list).clone();

@@ -38,6 +38,12 @@ impl Wal {
         self.inner.trimming.lock().unwrap_or_else(PoisonError::into_inner).floor
     }
 
+    /// Whether a segment lies wholly below an index and holds nothing that is live.
+    pub(crate) fn has_below(&self, first_index: u64) -> bool {
+        let live_from = self.inner.shared.live().first_index();
+        self.inner.shared.archive().droppable(first_index.min(live_from)).is_some()
+    }
+
     /// Raises the floor, durably, then deletes every segment that lies wholly below it and holds nothing that is live. The
     /// last two segments stay in any case. A floor that is not above the one there is deletes what may have been left when
     /// an earlier call died. After an error in deleting, nothing more is deleted before the log is opened again. Blocks on the

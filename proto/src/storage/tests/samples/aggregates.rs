@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use certwright_core::Format;
 use certwright_core::event::{NodeRecord, Stage, Trigger};
@@ -11,7 +12,7 @@ use certwright_core::ids::{AdministratorName, AuthorityName, ClusterId, IssuerNa
 use certwright_core::spec::PackedSpec;
 use certwright_core::state::{
     Agent, Authority, Certificate, Certified, CheckpointKey, Checkpoints, Cluster, Cut, Delivery, Generated,
-    IdentityState, Instance, Issuer, Node, Open, RenewalHold, Token,
+    IdentityState, Instance, Issuer, Node, Open, RenewalHold, Retention, Token,
 };
 
 use super::*;
@@ -116,6 +117,7 @@ fn cluster() -> Cluster {
             last: Some((signed_checkpoint(), position(18, 1))),
         },
         format: Format::FIRST,
+        retention: Retention { keep: Some(Duration::from_secs(86_400)), trimmed: Some(history_trimmed()) },
     }
 }
 
