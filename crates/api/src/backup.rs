@@ -21,11 +21,12 @@ pub(crate) enum Kind {
     Entry = 3,
     Snapshot = 4,
     End = 5,
+    Base = 6,
 }
 
 impl Kind {
     fn from_octet(octet: u8) -> Option<Self> {
-        [Self::Header, Self::DataKey, Self::Entry, Self::Snapshot, Self::End]
+        [Self::Header, Self::DataKey, Self::Entry, Self::Snapshot, Self::End, Self::Base]
             .into_iter()
             .find(|kind| *kind as u8 == octet)
     }
@@ -35,8 +36,10 @@ impl Kind {
 const FRAME_HEAD_OCTETS: usize = 5;
 /// Octets of a frame's content: more than the largest entry has.
 const FRAME_OCTETS_MAX: usize = 4 * 1024 * 1024;
-/// Version of the header.
-const VERSION: u32 = 1;
+/// Version of the header of a backup whose history begins with the first entry of all.
+const VERSION_WHOLE: u32 = 1;
+/// The same of one whose history begins with a snapshot: builds of before do not know what to make of that.
+const VERSION_TRIMMED: u32 = 2;
 
 /// A backup that is not as it was written.
 pub(crate) fn damaged(what: impl std::fmt::Display) -> Rejection {

@@ -18,6 +18,7 @@ use crate::limits::DATA_FILE_OCTETS_MAX;
 const RECORD: &str = "node.json";
 pub(crate) const LOG: &str = "log";
 pub(crate) const BACKFILL: &str = "backfill";
+pub(crate) const BASE: &str = "base";
 const LOCK: &str = "lock";
 const KEY: &str = "node.key";
 const CERTIFICATE: &str = "node.crt";

@@ -167,6 +167,31 @@ impl Doors {
         Err(Rejection::new(Reason::NoLeader, message))
     }
 
+    /// The first entry of the history that is kept.
+    pub(crate) fn first_kept(&self) -> u64 {
+        self.log.kept().map_or(0, |kept| kept.first_index)
+    }
+
+    /// What was asked for is older than the history that is kept.
+    pub(crate) fn too_old(&self, what: impl std::fmt::Display) -> Rejection {
+        let (first, at) = self.log.kept().map_or((0, None), |kept| (kept.first_index, kept.at));
+        let since = at.map(|at| format!(", after {at}")).unwrap_or_default();
+        let before = first.saturating_sub(1);
+        let message = format!(
+            "{what} is older than the history that is kept: that begins with entry {first}{since}; the state then is what is \
+             shown as of index {before}, and events are watched from index {first} on"
+        );
+        Rejection::object(Reason::TokenTooOld, format!("history/{first}"), message)
+    }
+
+    /// A read that the log could not answer; as [`read_failed`], with what is known of where history begins.
+    pub(crate) fn unread(&self, what: impl std::fmt::Display, error: ReadError) -> Rejection {
+        match error {
+            ReadError::TooOld { first } if first == self.first_kept() => self.too_old(what),
+            error => read_failed(error),
+        }
+    }
+
     /// Notes an agent's session until the guard is dropped; `OVERLOADED` when there are too many.
     pub(crate) fn connect(self: &Arc<Self>, agent: AgentName) -> Result<Connected, Rejection> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use certwright_core::{Reason, Rejection};
-use certwright_raft::wal::{self, Places, Report, Seen};
+use certwright_core::{Reason, Rejection, State};
+use certwright_proto::storage::DomainCodec;
+use certwright_raft::wal::{self, Finding, Places, Report, Seen};
+use certwright_raft::{Folded, kept_base};
 use certwright_seams::Disk;
 
-use crate::data_dir::{BACKFILL, LOG, file_failed};
+use crate::data_dir::{BACKFILL, BASE, LOG, file_failed};
 
 pub(crate) mod tally;
 
@@ -31,22 +33,48 @@ pub struct LogReport {
 /// Verifies the log of a data directory, or of a directory that holds nothing but a log; `tell` hears of every file.
 pub fn verify_log(disk: &dyn Disk, directory: &Path, tell: &mut dyn FnMut(String)) -> Result<LogReport, Rejection> {
     let places = Found::look(disk, directory)?;
-    let mut tally = Tally::default();
+    let base = match &places.data {
+        Some(data) => kept_base::<State>(disk, data, &DomainCodec),
+        None => Ok(None),
+    };
+    let mut tally = Tally::anywhere(base.as_ref().ok().and_then(Option::as_ref));
     let mut see = |seen: Seen<'_>| {
         if let Seen::Segment(path, index) = seen {
             tell(format!("{}: from entry {index}", path.display()));
         }
         tally.see(seen)
     };
-    let places = Places { log: &places.log, backfill: places.backfill.as_deref() };
-    let log = wal::verify_seeing(disk, places, &mut see)
+    let logs = Places { log: &places.log, backfill: places.backfill.as_deref() };
+    let mut log = wal::verify_seeing(disk, logs, &mut see)
         .map_err(|error| Rejection::new(Reason::FileFailed, error.to_string()))?;
+    if let (None, Some(data)) = (&log.finding, &places.data) {
+        log.finding = misses_base(data, &log, base);
+    }
     let (checkpoints, checkpoints_unknown) = tally.checkpoints();
     Ok(LogReport { events: tally.events(), checkpoints, checkpoints_unknown, log })
 }
 
+/// Whether a history that begins with a snapshot has it.
+fn misses_base(data: &Path, log: &Report, base: std::io::Result<Option<Folded<State>>>) -> Option<Finding> {
+    let floor = log.floor?;
+    let what = match base {
+        Ok(Some(base)) if base.floor().first_index < floor.first_index || base.floor().first_index > log.next_index => {
+            "it does not stand where history begins".to_owned()
+        }
+        Ok(Some(base)) if base.floor().first_index == floor.first_index && base.chain() != floor.chain => {
+            "it comes after another chain than the log".to_owned()
+        }
+        Ok(Some(_)) => return None,
+        Ok(None) => "the snapshot that history begins with is missing".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Some(Finding { path: data.join(BASE), offset: 0, first_bad_index: floor.first_index, what })
+}
+
 /// Where the log lies.
 struct Found {
+    /// The data directory; `None` when there is nothing but a log.
+    data: Option<PathBuf>,
     log: PathBuf,
     backfill: Option<PathBuf>,
 }
@@ -57,11 +85,11 @@ impl Found {
         let (log, backfill) = (directory.join(LOG), directory.join(BACKFILL));
         if exists(&log)? {
             let backfill = if exists(&backfill)? { Some(backfill) } else { None };
-            return Ok(Self { log, backfill });
+            return Ok(Self { data: Some(directory.to_path_buf()), log, backfill });
         }
         let names = disk.list(directory).map_err(|error| file_failed("open", directory, error))?;
         if names.iter().any(|name| name.extension().is_some_and(|end| end == "seg")) {
-            return Ok(Self { log: directory.to_path_buf(), backfill: None });
+            return Ok(Self { data: None, log: directory.to_path_buf(), backfill: None });
         }
         let what = format!("{} holds no log: name a server's data directory", directory.display());
         Err(Rejection::new(Reason::FileFailed, what))

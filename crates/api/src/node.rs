@@ -15,7 +15,7 @@ use std::time::Duration;
 use certwright_core::ids::{ClusterId, NodeName};
 use certwright_core::{Reason, Rejection, State};
 use certwright_custody::{NodeSeal, SealedCustody};
-use certwright_issuance::control::{Control, ControlOptions, RENEWALS_PERCENT};
+use certwright_issuance::control::{Control, ControlOptions, RENEWALS_PERCENT, TRIM_OCTETS};
 use certwright_issuance::projector::Projection;
 use certwright_proto::storage::DomainCodec;
 use certwright_raft::{Log, LogOptions, Member, OpenError, ProjectionError, ProjectionStore, SledStore};
@@ -292,6 +292,7 @@ impl Rooms {
         let custody = Arc::new(SealedCustody::new(seams.entropy.clone(), seams.exec.clone()));
         let options = ControlOptions {
             renewals_percent: config.renewals_percent,
+            trim_octets: config.segment_octets.unwrap_or(TRIM_OCTETS),
             registry: registry.clone(),
             projection: Some(looked_up),
             adopt: crate::trace::adopt,

@@ -1,8 +1,8 @@
-//! Certificates as they were: folded anew from their own stream of the log.
+//! Certificates as they were: folded anew from their own stream of the log, onto what the history that is kept begins with.
 //!
-//! It refuses to guess: while this server lacks entries of the stream, it says so. What other streams do to a certificate is
-//! not folded: that its agent joined again and has yet to prove its deliveries anew is not seen, nor that it was to be renewed
-//! earlier because log time had been set back.
+//! It refuses moments before that, and to guess: while this server lacks entries of the stream, it says so. What other streams
+//! do to a certificate is not folded: that its agent joined again and has yet to prove its deliveries anew is not seen, nor that
+//! it was to be renewed earlier because log time had been set back.
 
 use std::sync::Arc;
 
@@ -61,9 +61,12 @@ pub(crate) async fn certificate(
         AsOf::Index(index) => Until { index: *index, at: now },
         AsOf::Time(time) => Until { index: applied, at: moment_from_message("time", time)?.min(now) },
     };
+    let begins = beginning(doors, name, until).await?;
     let wipes = doors.log.projection_wipes();
     doors.log.wait_projected(until.index, BEHIND_WAIT).await.map_err(read_failed)?;
-    let Folded { state, position, at } = fold(doors, &name.stream(), until).await?;
+    let Folded { state, position, at } = fold(doors, &name.stream(), until, begins).await?;
+    // It may have been let go while it was folded.
+    beginning(doors, name, until).await?;
     if doors.log.projection_wipes() != wipes {
         return Err(Rejection::new(Reason::Behind, "the index of the log is being built anew here"));
     }
@@ -80,14 +83,34 @@ pub(crate) async fn certificate(
     })
 }
 
-/// Folds what was written to a stream.
-async fn fold(doors: &Doors, stream: &StreamId, until: Until) -> Result<Folded, Rejection> {
-    let mut folded = Folded { state: State::default(), position: Position::START, at: Timestamp::EPOCH };
+/// The certificate as it was where the history begins that is kept, if that is not after the moment asked for.
+async fn beginning(doors: &Doors, name: &CertificateName, until: Until) -> Result<Folded, Rejection> {
+    let mut begins = Folded { state: State::default(), position: Position::START, at: Timestamp::EPOCH };
+    if doors.log.kept().is_none() {
+        return Ok(begins);
+    }
+    let base = doors.log.first_state().await.map_err(read_failed)?;
+    let last = base.last().map_or(0, |last| last.index);
+    if until.index < last || until.at < base.at() {
+        return Err(doors.too_old("that moment"));
+    }
+    if let Some(certificate) = base.state().certificates.get(name) {
+        begins.state.certificates.insert(certificate.clone());
+        (begins.position, begins.at) = (base.state().applied, base.at());
+    }
+    Ok(begins)
+}
+
+/// Folds what was written to a stream since history begins.
+async fn fold(doors: &Doors, stream: &StreamId, until: Until, begins: Folded) -> Result<Folded, Rejection> {
+    let first = doors.first_kept();
+    let mut folded = begins;
     let prefix = projector::stream_prefix(stream);
     let mut after: Option<Vec<u8>> = None;
     loop {
         let page = doors.log.scan(&prefix, after.as_deref(), PAGE);
-        for position in page.iter().filter_map(|(key, _)| projector::position_of_key(stream, key)) {
+        let positions = page.iter().filter_map(|(key, _)| projector::position_of_key(stream, key));
+        for position in positions.filter(|position| position.index >= first) {
             if position.index > until.index || !take(doors, stream, position, until.at, &mut folded).await? {
                 return Ok(folded);
             }

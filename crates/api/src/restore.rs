@@ -10,7 +10,7 @@ use certwright_core::command::Command;
 use certwright_core::event::{EpochCause, EpochOpened, Event};
 use certwright_core::ids::{Actor, ClusterId};
 use certwright_core::limits::EPOCHS_MAX;
-use certwright_core::log::{RequestId, Trace, Transaction};
+use certwright_core::log::{Codec, RequestId, Trace, Transaction};
 use certwright_core::policy::{self, Action, Resource};
 use certwright_core::time::Timestamp;
 use certwright_core::{Context, Reason, Rejection, State, decide};
@@ -20,6 +20,7 @@ use certwright_proto::storage::DomainCodec;
 use certwright_raft::wal::{LogMark, Seen};
 use certwright_raft::{Folded, Ground, LogOptions, Member, Refounding};
 use certwright_seams::Seams;
+use certwright_seams::disk::{File, Open};
 
 use crate::backup::damaged;
 use crate::backup::read::{Header, Part, Reader};
@@ -157,7 +158,8 @@ impl<'a> Site<'a> {
         Ok(Self { config, seams: seams.clone(), data, record, key, seal })
     }
 
-    async fn refound(&self) -> Result<Refounding, Rejection> {
+    /// Begins the log, behind what history begins with.
+    async fn refound(&self, base: Option<&Folded<State>>) -> Result<Refounding, Rejection> {
         let ClusterId(cluster_id) = self.record.cluster()?;
         let node = node_record(self.config, &self.record, &self.key, &self.seal)?;
         let member = Member { node_id: node.id, address: node.raft_address, spki_hash: node.spki_hash };
@@ -165,7 +167,8 @@ impl<'a> Site<'a> {
         let usual = LogOptions::new(data.clone(), cluster_id, node.id, epoch).segment_octets;
         let segment_octets = self.config.segment_octets.unwrap_or(usual);
         let ground = Ground { data, cluster_id, epoch, member, segment_octets };
-        Refounding::begin(&self.seams, ground).await.map_err(|error| self.failed(error))
+        let base = base.map(|base| (base, &DomainCodec as &dyn Codec<State>));
+        Refounding::begin(&self.seams, ground, base).await.map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: std::io::Error) -> Rejection {
@@ -239,6 +242,9 @@ impl<'a> Site<'a> {
     }
 }
 
+/// What history begins with, while it is read.
+const ARRIVING: &str = "base.part";
+
 /// A backup on its way in.
 struct Incoming<'a> {
     reader: Reader,
@@ -250,13 +256,16 @@ struct Incoming<'a> {
 impl Incoming<'_> {
     /// Verifies and writes down everything.
     async fn take(&mut self, site: &Site<'_>) -> Result<Taken, Rejection> {
-        let mut refounding = site.refound().await?;
-        let mut tally = Tally::from(0, refounding.chain());
+        let (base, mut next) = self.beginning(site)?;
+        let mut refounding = site.refound(base.as_ref()).await?;
+        let mut tally = base.as_ref().map_or_else(Tally::default, Tally::after);
+        drop(base);
         let (path, file) = refounding.snapshot_file().map_err(|error| site.failed(error))?;
         let mut octets = 0;
-        while let Some(part) = self.reader.part()? {
+        while let Some(part) = next {
             match part {
                 Part::DataKey(wrapped) => self.take_key(&wrapped)?,
+                Part::Base(_) => return Err(damaged("a second beginning")),
                 Part::Entry(record) => {
                     let chain = refounding.append(record.clone()).await.map_err(|error| site.failed(error))?;
                     tally.see(Seen::Entry(&record, Some(chain))).map_err(damaged)?;
@@ -266,6 +275,7 @@ impl Incoming<'_> {
                     octets += data.len() as u64;
                 }
             }
+            next = self.reader.part()?;
         }
         if refounding.chain() != self.header.last_chain {
             return Err(damaged("its entries do not chain to its end"));
@@ -278,6 +288,37 @@ impl Incoming<'_> {
             return Err(damaged("its header does not fit its state"));
         }
         Ok(Taken { refounding, folded, tally, committed: None })
+    }
+
+    /// What history begins with, if it is not the first entry of all, and the first part after it.
+    fn beginning(&mut self, site: &Site<'_>) -> Result<(Option<Folded<State>>, Option<Part>), Rejection> {
+        let (disk, path) = (&*site.seams.disk, site.data.path().join(ARRIVING));
+        let mut arriving: Option<(Box<dyn File>, u64)> = None;
+        let first = loop {
+            match self.reader.part()? {
+                Some(Part::DataKey(wrapped)) => self.take_key(&wrapped)?,
+                Some(Part::Base(data)) => {
+                    let (file, octets) = match arriving.take() {
+                        Some(arriving) => arriving,
+                        None => (disk.open(&path, Open::CreateNew(0o600)).map_err(|error| site.failed(error))?, 0),
+                    };
+                    file.write_at(octets, &data).map_err(|error| site.failed(error))?;
+                    arriving = Some((file, octets + data.len() as u64));
+                }
+                part => break part,
+            }
+        };
+        let Header { cluster_id: ClusterId(cluster_id), epoch, first_index, .. } = self.header;
+        let Some((file, _)) = arriving else {
+            return if first_index == 0 { Ok((None, first)) } else { Err(damaged("its beginning is missing")) };
+        };
+        let base = Folded::read(&*file, cluster_id, epoch, &DomainCodec).map_err(|error| site.failed(error))?;
+        drop(file);
+        disk.remove(&path).map_err(|error| site.failed(error))?;
+        if base.floor().first_index != first_index {
+            return Err(damaged("the snapshot that it begins with stands elsewhere than it says"));
+        }
+        Ok((Some(base), first))
     }
 
     fn take_key(&mut self, key: &certwright_proto::storage::v1::BackupDataKey) -> Result<(), Rejection> {

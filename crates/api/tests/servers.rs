@@ -21,6 +21,8 @@ mod limits;
 mod one;
 #[path = "servers/removal.rs"]
 mod removal;
+#[path = "servers/retention.rs"]
+mod retention;
 #[path = "servers/session.rs"]
 mod session;
 #[path = "servers/strangers.rs"]

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-pub use operator::{BackupVerb, BenchVerb, ClockVerb, NewServer, OperatorVerb, RaftVerb, RenewalsVerb, RestoreArgs};
+pub use operator::{
+    BackupVerb, BenchVerb, ClockVerb, NewServer, OperatorVerb, RaftVerb, RenewalsVerb, RestoreArgs, RetentionVerb,
+};
 pub use read::{DescribeArgs, EventsArgs, GetArgs, HistoryArgs};
 
 /// Keeps every TLS certificate of an estate alive.

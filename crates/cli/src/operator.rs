@@ -1,4 +1,4 @@
-//! `operator`: consensus, clocks, digests, backups.
+//! `operator`: consensus, clocks, digests, backups, retention.
 //!
 //! It refuses to repair: it shows, and changes who leads, votes or belongs when told to.
 
@@ -7,6 +7,7 @@ pub mod clock;
 mod drill;
 mod raft;
 mod restore;
+mod retention;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ pub async fn run(global: &Global, verb: OperatorVerb) -> Result<ExitCode, Failur
         OperatorVerb::RestoreDrill { file, key, scratch } => drill::run(global, &file, &key, scratch.as_deref()).await,
         OperatorVerb::Clock { verb } => clock::run(global, &client()?, verb).await,
         OperatorVerb::Renewals(RenewalsVerb::Release) => release(global, &client()?).await,
+        OperatorVerb::Retention(verb) => retention::run(global, verb).await,
     }
 }
 

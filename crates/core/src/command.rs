@@ -3,9 +3,11 @@
 //! It refuses closures and transport: a command is data, forwarded as data, decided on the leader.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::event::{
-    Delivered, EpochOpened, Identity, Issued, NodeRecord, SealedKey, SignedCheckpoint, TokenGrant, Trigger,
+    Delivered, EpochOpened, HistoryTrimmed, Identity, Issued, NodeRecord, SealedKey, SignedCheckpoint, TokenGrant,
+    Trigger,
 };
 use crate::format::Format;
 use crate::ids::{
@@ -159,6 +161,14 @@ pub enum Command {
     RaiseFormat {
         format: Format,
         known_by: Vec<NodeId>,
+    },
+    /// Keep history for so long, or for ever.
+    SetRetention {
+        keep: Option<Duration>,
+    },
+    /// Let go of what came before an entry.
+    TrimHistory {
+        trimmed: HistoryTrimmed,
     },
     WrapDataKey {
         node_id: NodeId,

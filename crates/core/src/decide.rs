@@ -14,6 +14,7 @@ mod epochs;
 mod instances;
 mod issuance;
 mod issuers;
+mod retention;
 mod tokens;
 
 use draft::Draft;
@@ -88,6 +89,8 @@ pub fn decide(
         | Command::RetireDataKey { .. }
         | Command::OpenEpoch { .. }
         | Command::BootstrapCluster { .. } => cluster::decide(&mut draft, command)?,
+        Command::SetRetention { keep } => retention::set(&mut draft, *keep)?,
+        Command::TrimHistory { trimmed } => retention::trim(&mut draft, trimmed)?,
         Command::RecordCheckpointKey { .. }
         | Command::ResealCheckpointKey { .. }
         | Command::RecordCheckpoint { .. } => checkpoints::decide(&mut draft, command)?,

@@ -64,6 +64,13 @@ pub enum Event {
     FormatRaised {
         format: Format,
     },
+    /// From here on history that is older than that goes, once every certificate issued in it has ended.
+    RetentionSet {
+        /// 0 to keep all.
+        keep_seconds: u64,
+    },
+    /// History begins later from here on; every server deletes what came before for itself.
+    HistoryTrimmed(Box<HistoryTrimmed>),
     /// A new data key takes the place of the one in use, wrapped to every node that stays. From here on CA keys are
     /// sealed under it, and those that exist are sealed again.
     DataKeyRotated {
@@ -254,6 +261,8 @@ impl Event {
             Self::RenewalsReleased => "RenewalsReleased",
             Self::TimeRebased { .. } => "TimeRebased",
             Self::FormatRaised { .. } => "FormatRaised",
+            Self::RetentionSet { .. } => "RetentionSet",
+            Self::HistoryTrimmed(_) => "HistoryTrimmed",
             Self::DataKeyRotated { .. } => "DataKeyRotated",
             Self::DataKeyRetired { .. } => "DataKeyRetired",
             Self::NodeIdentityIssued { .. } => "NodeIdentityIssued",
@@ -287,6 +296,21 @@ impl Event {
             Self::CertificateIssued(_) => "CertificateIssued",
         }
     }
+}
+
+/// Where the kept history begins, and what whoever lets go of the rest is to find there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HistoryTrimmed {
+    /// The first entry that is kept.
+    pub first_index: u64,
+    /// The log's hash chain before it.
+    pub chain: [u8; 32],
+    /// SHA-256 of all that a snapshot of the state before it holds.
+    pub digest: [u8; 32],
+    /// The newest log time of what goes.
+    pub last_at: Timestamp,
+    /// When the last certificate that was issued in what goes ended; the epoch when there was none.
+    pub last_not_after: Timestamp,
 }
 
 /// A new epoch of a cluster: its number, why, and where the log went on from.

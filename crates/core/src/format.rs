@@ -44,6 +44,8 @@ impl Event {
             // Since format 2; who does not know what it takes into use must not read on.
             Self::FormatRaised { format } => *format,
             Self::TimeRebased { .. } => Format(3),
+            // What was deleted behind them cannot be read again.
+            Self::RetentionSet { .. } | Self::HistoryTrimmed(_) => Format(3),
             _ => Format::FIRST,
         }
     }

@@ -80,6 +80,10 @@ pub const REFUSAL_OCTETS_MAX: usize = 1024;
 pub const REFUSAL_PATH_OCTETS_MAX: usize = 256;
 /// How long a spent or lapsed join token is remembered, so that its late user is told why.
 pub const TOKEN_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Shortest time for which history is kept: a day in which somebody may notice that the wrong one was set.
+pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
+/// Longest such time; whoever wants more keeps all.
+pub const RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 /// The last epoch of a cluster: each restore opens a later one. Keeps the epoch within what a uid has room for.
 pub const EPOCHS_MAX: u64 = 1 << 12;
 /// Generations of one instance that may have been issued in an epoch whose end is lost: a century of hourly ones.

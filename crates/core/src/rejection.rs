@@ -92,8 +92,8 @@ reasons! {
     TooLarge = "TOO_LARGE", Invalid, "send less; the bound is in the message";
     /// A page or resume token that this cluster did not write.
     InvalidToken = "INVALID_TOKEN", Invalid, "use a token from an answer of this cluster";
-    /// A resume token of before what the server still holds.
-    TokenTooOld = "TOKEN_TOO_OLD", Precondition, "read the state afresh and watch from the token that comes with it";
+    /// A resume token, or a moment, of before the history that the server holds.
+    TokenTooOld = "TOKEN_TOO_OLD", Precondition, "read the state afresh and watch from the token that comes with it; an older backup may hold what came before";
     /// What is shown is of before the cluster was restored from a backup.
     OldEpoch = "OLD_EPOCH", Precondition, "read what is there now and start afresh: a new request id, no token";
     /// This server has not yet applied what the token asks for.

@@ -13,8 +13,11 @@ mod settle;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::event::{Delivered, EpochOpened, NodeRecord, SealedKey, SignedCheckpoint, Stage, TokenGrant, Trigger};
+use crate::event::{
+    Delivered, EpochOpened, HistoryTrimmed, NodeRecord, SealedKey, SignedCheckpoint, Stage, TokenGrant, Trigger,
+};
 use crate::format::Format;
 use crate::ids::{
     AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName,
@@ -82,6 +85,8 @@ pub struct Cluster {
     pub format: Format,
     /// When log time was set back, oldest first; at most [`REBASES_MAX`](crate::limits::REBASES_MAX) of them.
     pub rebases: Vec<Rebase>,
+    /// How much of its history is kept.
+    pub retention: Retention,
 }
 
 /// Log time was set back.
@@ -117,6 +122,15 @@ impl Cluster {
     pub fn epoch_of(&self, index: u64) -> u64 {
         self.epochs.iter().rev().find(|opened| index > opened.after_index).map_or(1, |opened| opened.epoch)
     }
+}
+
+/// How much of the history is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Retention {
+    /// For how long, in whole seconds; `None` for ever.
+    pub keep: Option<Duration>,
+    /// Where it begins, once something was let go.
+    pub trimmed: Option<HistoryTrimmed>,
 }
 
 /// The log's checkpoints: the key that signs them, and the newest one.

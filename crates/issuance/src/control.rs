@@ -29,13 +29,16 @@ use crate::order::{
 };
 use crate::projector::Projection;
 use crate::session::{Session, Tools, not_leader};
-use crate::{authorities, checkpoints, direct, identities, rebase, stored, succession, tokens};
+use crate::{authorities, checkpoints, direct, identities, rebase, retention, stored, succession, tokens};
 
 /// How long a bootstrap waits for the first server to lead itself.
 const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Renewals of an hour while they are held back, in per cent of all instances, if nobody says.
 pub const RENEWALS_PERCENT: u8 = 5;
+
+/// Octets of history that go at a time, if nobody says.
+pub const TRIM_OCTETS: u64 = 64 * 1024 * 1024;
 
 /// How the leader's work is started.
 #[derive(Clone)]
@@ -47,6 +50,8 @@ pub struct ControlOptions {
     /// Of the estate's instances, how many per cent may be renewed in an hour while renewals are held back; at 100 they
     /// never are.
     pub renewals_percent: u8,
+    /// Octets of history that go at a time, at least: a segment of the log.
+    pub trim_octets: u64,
     /// Makes a span of the scheduler's a child of that trace, when there is one, and answers the span's own place in
     /// its trace. Without an exporter of traces: what was given.
     pub adopt: fn(&tracing::Span, Trace) -> Trace,
@@ -60,6 +65,7 @@ impl Default for ControlOptions {
             registry: prometheus::Registry::new(),
             projection: None,
             renewals_percent: RENEWALS_PERCENT,
+            trim_octets: TRIM_OCTETS,
             adopt: |_, parent| parent,
             link: |_, _| {},
         }
@@ -86,8 +92,9 @@ impl Control {
     ) -> Self {
         let metrics = Metrics::register(&options.registry, &log);
         let node_id = log.status().node_id;
-        let ControlOptions { renewals_percent, adopt, link, .. } = options;
-        let tools = Arc::new(Tools { node_id, log, custody, seal, seams, metrics, renewals_percent, adopt, link });
+        let ControlOptions { renewals_percent, trim_octets, adopt, link, .. } = options;
+        let tools = Tools { node_id, log, custody, seal, seams, metrics, renewals_percent, trim_octets, adopt, link };
+        let tools = Arc::new(tools);
         if let Some(projection) = options.projection {
             // Weak, because the log holds the projection.
             let tools = Arc::downgrade(&tools);
@@ -96,6 +103,7 @@ impl Control {
         let current = Arc::new(watch::Sender::new(None));
         let stopped = CancellationToken::new();
         tokio::spawn(leader::follow(tools.clone(), current.clone(), stopped.clone()));
+        tokio::spawn(retention::follow(tools.clone(), stopped.clone()));
         Self { tools, current, stopped }
     }
 

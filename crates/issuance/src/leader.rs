@@ -15,7 +15,7 @@ use crate::admission::Admission;
 use crate::rotation::Rotation;
 use crate::sequencer::{QUEUE_MAX, Sequencer};
 use crate::session::{Session, Tools};
-use crate::{authorities, checkpoints, scheduler, space, stepwise, succession, upgrade};
+use crate::{authorities, checkpoints, retention, scheduler, space, stepwise, succession, upgrade};
 
 /// Between attempts to open the data key.
 const UNLOCK_RETRY: Duration = Duration::from_secs(1);
@@ -90,6 +90,7 @@ fn start(tools: &Arc<Tools>) -> Arc<Session> {
     spawn_for(&session, scheduler::run(session.clone()));
     spawn_for(&session, authorities::resume(session.clone()));
     spawn_for(&session, checkpoints::run(session.clone()));
+    spawn_for(&session, retention::run(session.clone()));
     spawn_for(&session, space::run(session.clone()));
     spawn_for(&session, upgrade::run(session.clone()));
     spawn_for(&session, stepwise::run::<Admission>(session.clone()));

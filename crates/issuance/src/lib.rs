@@ -22,6 +22,7 @@ mod issuers;
 mod leader;
 mod overlay;
 mod rebase;
+mod retention;
 mod rotation;
 mod scheduler;
 mod sequencer;

@@ -52,7 +52,7 @@ impl Itself {
         let (heartbeat_millis, election_millis) = self.log.timers();
         let (disk, data) = (Arc::clone(&self.seams.disk), self.data.clone());
         let available = compute(&*self.seams.exec, POOL, move || disk.available(&data)).await;
-        let backup = (self.backups)();
+        let (backup, kept) = ((self.backups)(), self.log.kept());
         wire::StatusResponse {
             node_id: status.node_id,
             name: self.name.to_string(),
@@ -73,6 +73,8 @@ impl Itself {
             backup_last_success_millis: backup.map_or(0, |(_, last)| last),
             format: Format::NEWEST.0,
             members: self.log.applied_members(),
+            history_first_index: kept.map_or(0, |kept| kept.first_index),
+            history_incomplete: kept.is_some_and(|kept| kept.at.is_none()),
         }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Tools {
     pub(crate) metrics: Metrics,
     /// Of all instances, how many may be renewed in an hour while renewals are held back.
     pub(crate) renewals_percent: u8,
+    /// Octets of history that go at a time, at least.
+    pub(crate) trim_octets: u64,
     pub(crate) adopt: fn(&Span, Trace) -> Trace,
     pub(crate) link: fn(&Span, Trace),
 }
@@ -243,6 +245,10 @@ impl Tools {
             .transaction(position)
             .await
             .map_err(|error| Rejection::new(Reason::Internal, format!("cannot read the log at {position}: {error}")))?;
+        if found.is_none() && self.log.kept().is_some_and(|kept| position.index < kept.first_index) {
+            let message = format!("entry {} is older than the history that is kept: ask anew", position.index);
+            return Err(Rejection::new(Reason::TokenTooOld, message));
+        }
         let appends = found.iter().flat_map(|found| &found.transaction.appends);
         let events = appends.flat_map(|append| &append.events);
         events.filter_map(pick).next().ok_or_else(|| {

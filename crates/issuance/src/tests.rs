@@ -11,5 +11,6 @@ mod estate;
 mod hold;
 mod ordering;
 mod rebase;
+mod retention;
 mod server;
 mod stored;

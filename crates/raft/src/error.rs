@@ -75,6 +75,48 @@ pub enum ReadError {
     Stopped,
 }
 
+/// Why history was not trimmed; nothing was deleted that was not to go anyhow.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TrimError {
+    /// It is to begin with an entry that is not applied here.
+    #[error("this server has applied {applied}, and history was to begin with {wanted}")]
+    Behind {
+        /// Index applied here.
+        applied: u64,
+        /// The first entry that was to be kept.
+        wanted: u64,
+    },
+    /// It begins later already.
+    #[error("history begins with entry {first} here")]
+    Later {
+        /// The first entry that is kept.
+        first: u64,
+    },
+    /// Entries are missing here, or the snapshot that they follow.
+    #[error("a part of the history is missing here")]
+    Gap,
+    /// No member gave the snapshot that history is to begin with.
+    #[error("the snapshot that history begins with has not come from the other servers: {0}")]
+    NoBase(String),
+    /// A backup is being read, or another call is under way.
+    #[error("the history is being read or trimmed")]
+    Busy,
+    /// An entry must not go.
+    #[error("entry {index} must be kept: {why}")]
+    Kept {
+        /// The entry.
+        index: u64,
+        /// Why.
+        why: String,
+    },
+    /// What this server has folds to something else than the log says.
+    #[error("this server's history folds to another state than the log says for entry {0}: nothing is deleted")]
+    Differs(u64),
+    /// The bytes cannot be read, decoded or written.
+    #[error("storage failed: {0}")]
+    Storage(String),
+}
+
 /// Why the members of the cluster were not changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MembershipError {

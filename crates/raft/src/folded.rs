@@ -3,18 +3,21 @@
 //! It refuses entries out of order.
 
 use std::io;
+use std::sync::Arc;
 
 use certwright_core::log::{Codec, Fold};
 use certwright_core::time::Timestamp;
 use certwright_proto::storage::decode_entry;
 use certwright_seams::disk::File;
 
+use crate::base::{digest_of, floor_after};
 use crate::chain::Chain;
 use crate::consensus::EntryPayload;
 use crate::consensus::store::{entry, mark_of};
 use crate::fold::replica::Replica;
-use crate::snapshot::content::{self, Owner, fingerprint};
-use crate::wal::{LogMark, Record};
+use crate::snapshot::content::{self, Owner};
+use crate::view::AppliedEntry;
+use crate::wal::{Floor, LogMark, Record};
 
 /// What a replica would hold after some entry.
 pub struct Folded<F: Fold>(pub(crate) Replica<F>);
@@ -32,6 +35,15 @@ impl<F: Fold> Folded<F> {
 
     /// Folds the next entry.
     pub fn apply(&mut self, record: Record, codec: &dyn Codec<F>) -> io::Result<()> {
+        self.apply_seeing(record, codec).map(drop)
+    }
+
+    /// As [`apply`](Self::apply); answers with the entry as it took effect.
+    pub(crate) fn apply_seeing(
+        &mut self,
+        record: Record,
+        codec: &dyn Codec<F>,
+    ) -> io::Result<Arc<AppliedEntry<F::Event>>> {
         let expected = self.0.applied.as_ref().map_or(0, |last| last.index() + 1);
         if record.index != expected {
             let text = format!("entry {} came instead of {expected}", record.index);
@@ -43,8 +55,7 @@ impl<F: Fold> Folded<F> {
             EntryPayload::Normal(payload) => Some(decode_entry(codec, payload.0.clone()).map_err(broken)?),
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         };
-        self.0.apply(&entry, decoded);
-        Ok(())
+        Ok(self.0.apply(&entry, decoded).entry)
     }
 
     /// The state.
@@ -69,8 +80,16 @@ impl<F: Fold> Folded<F> {
 
     /// Whether both hold the same, down to the octet.
     pub fn equals(&self, other: &Self, codec: &dyn Codec<F>) -> bool {
-        let owner = Owner { cluster_id: [0; 16], epoch: 0 };
-        let fingerprint = |replica: &Replica<F>| fingerprint(owner, codec, &replica.cut());
-        fingerprint(&self.0) == fingerprint(&other.0)
+        self.digest(codec) == other.digest(codec)
+    }
+
+    /// SHA-256 of all that a snapshot of it would hold, wherever that is stored.
+    pub fn digest(&self, codec: &dyn Codec<F>) -> [u8; 32] {
+        digest_of(codec, &self.0)
+    }
+
+    /// Where the history after it begins.
+    pub fn floor(&self) -> Floor {
+        floor_after(&self.0)
     }
 }

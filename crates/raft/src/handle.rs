@@ -9,6 +9,7 @@ mod leadership;
 mod members;
 mod open;
 mod propose;
+pub(crate) mod retention;
 mod serve;
 pub(crate) mod silence;
 mod snapshots;
@@ -16,7 +17,7 @@ mod stop;
 mod timekeeping;
 pub(crate) mod witness;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use certwright_core::log::{Fold, Position, RequestId, Transaction};
@@ -37,8 +38,10 @@ use crate::error::{ProposeError, ReadError};
 use crate::fold::machine::Machine;
 use crate::fold::shared::Shared;
 use crate::fold::waiters::Joined;
+use crate::folded::Folded;
 use crate::handle::entries::Entries;
 use crate::handle::propose::Proposal;
+use crate::handle::retention::History;
 use crate::handle::silence::Heard;
 use crate::handle::witness::Witness;
 use crate::limits::{ENTRY_OCTETS_MAX, LEASE_RETRY_EVERY, PROPOSE_TIMEOUT, READ_INDEX_TIMEOUT};
@@ -47,9 +50,9 @@ use crate::peer::channels::{Channels, Lane};
 use crate::projection::worker::Projection;
 use crate::snapshot::Snapshots;
 use crate::view::{AppliedEntry, Committed, Effective, View};
-use crate::wal::Wal;
-use crate::wal::gaps::Gaps;
 use crate::watch::Watch;
+
+pub use retention::{Allow, Kept, Prefix};
 
 /// What a node says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,6 +84,9 @@ struct Inner<F: Fold> {
     shared: Arc<Shared<F>>,
     store: LogStore,
     entries: Arc<Entries<F>>,
+    history: History<F>,
+    /// What history begins with, while somebody has read it a moment ago.
+    first_state: tokio::sync::Mutex<Weak<Folded<F>>>,
     snapshots: Arc<Snapshots>,
     channels: Arc<Channels>,
     witness: Arc<Witness<F>>,
@@ -126,9 +132,8 @@ impl<F: Fold> Log<F> {
     }
 
     /// What a backup is read from.
-    pub(crate) fn for_backup(&self) -> (Arc<Shared<F>>, Arc<Snapshots>, Wal, Arc<Gaps>) {
-        let Inner { shared, snapshots, store, .. } = &*self.inner;
-        (Arc::clone(shared), Arc::clone(snapshots), store.wal().clone(), Arc::clone(store.gaps()))
+    pub(crate) fn for_backup(&self) -> (History<F>, Arc<Snapshots>) {
+        (self.inner.history.clone(), Arc::clone(&self.inner.snapshots))
     }
 
     /// Whether the membership that is applied here names that node, as voter or learner. Peers trusted before that are

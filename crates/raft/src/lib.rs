@@ -4,6 +4,7 @@
 //! It refuses to know what an event means, and no type of openraft or sled leaves it.
 
 mod backup;
+mod base;
 pub mod chain;
 mod clocks;
 mod consensus;
@@ -30,10 +31,11 @@ pub mod wal;
 mod watch;
 
 pub use backup::Source;
+pub use base::{Beginning, kept_base};
 pub use clocks::{ClockJump, ClocksApart};
-pub use error::{MembershipError, OpenError, ProposeError, ReadError};
+pub use error::{MembershipError, OpenError, ProposeError, ReadError, TrimError};
 pub use folded::Folded;
-pub use handle::{Log, Status};
+pub use handle::{Allow, Kept, Log, Prefix, Status};
 pub use member::{Leadership, Mark, Member, Members, PeerNode, Role};
 pub use options::LogOptions;
 pub use projection::{Batch, MemoryStore, ProjectionError, ProjectionStore, Projector, SledStore};

@@ -27,6 +27,8 @@ pub(crate) struct LogMetrics {
     pub(crate) snapshots_without_room: IntCounter,
     pub(crate) clock_ahead_seconds: Gauge,
     pub(crate) backfills_discarded: IntCounter,
+    pub(crate) history_first_index: IntGauge,
+    pub(crate) trimmed_octets: IntCounter,
 }
 
 /// From a tenth of a millisecond (a fast disk) to ten seconds (the deadline).
@@ -77,6 +79,14 @@ impl LogMetrics {
                 "certwright_raft_backfills_discarded_total",
                 "Gaps in the archive whose entries, as members sent them, did not chain.",
             ),
+            history_first_index: gauge(
+                "certwright_raft_history_first_index",
+                "The first entry of the history that is kept here; 0 while nothing was let go.",
+            ),
+            trimmed_octets: counter(
+                "certwright_raft_trimmed_octets_total",
+                "Octets of segments deleted because their history is not kept any more.",
+            ),
             snapshot_index: gauge("certwright_raft_snapshot_index", "Index that the newest snapshot covers."),
             snapshot_cut_seconds: histogram(
                 "certwright_raft_snapshot_cut_seconds",
@@ -98,7 +108,7 @@ impl LogMetrics {
 
     fn register_all(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         let positions = [&self.applied_index, &self.projection_index, &self.snapshot_index];
-        for gauge in positions.into_iter().chain([&self.role, &self.term]) {
+        for gauge in positions.into_iter().chain([&self.role, &self.term, &self.history_first_index]) {
             registry.register(Box::new(gauge.clone()))?;
         }
         registry.register(Box::new(self.clock_ahead_seconds.clone()))?;
@@ -111,6 +121,7 @@ impl LogMetrics {
             &self.projection_wipes,
             &self.backfills_discarded,
             &self.snapshots_without_room,
+            &self.trimmed_octets,
         ] {
             registry.register(Box::new(counter.clone()))?;
         }

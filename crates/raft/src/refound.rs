@@ -15,6 +15,7 @@ use certwright_seams::Seams;
 use certwright_seams::disk::File;
 use tokio::sync::oneshot;
 
+use crate::base::{Bases, Beginning};
 use crate::chain::{self, Chain, Link};
 use crate::consensus::record::{KIND_MEMBERSHIP, KIND_NORMAL, MembershipForm, VoteForm, encode};
 use crate::consensus::{Membership, Peer};
@@ -64,13 +65,25 @@ async fn done<W: Future<Output = ()>>(operation: impl FnOnce(Done) -> W) -> io::
 }
 
 impl Refounding {
-    /// Begins with an empty log. Blocks on the disk.
-    pub async fn begin(seams: &Seams, ground: Ground) -> io::Result<Self> {
+    /// Begins with an empty log, behind the state that history begins with, if that is not the first entry of all. Blocks on
+    /// the disk.
+    pub async fn begin<F: Fold>(
+        seams: &Seams,
+        ground: Ground,
+        base: Option<(&Folded<F>, &dyn Codec<F>)>,
+    ) -> io::Result<Self> {
         let Ground { cluster_id, epoch, .. } = ground;
         let snapshots =
             Snapshots::open(Arc::clone(&seams.disk), ground.data.join("snapshots"), Owner { cluster_id, epoch })?;
         let identity = Identity { cluster_id, node_id: ground.member.node_id, epoch };
-        let opened = Wal::open(seams, &ground.data.join("log"), identity, WalOptions::new(ground.segment_octets));
+        let mut options = WalOptions::new(ground.segment_octets);
+        if let Some((base, codec)) = base {
+            let bases = Bases::open(Arc::clone(&seams.disk), &ground.data, Owner { cluster_id, epoch }, None)?;
+            let beginning = Beginning { floor: base.floor(), digest: base.digest(codec) };
+            bases.keep(codec, &bases.write(codec, &base.0)?, &beginning)?;
+            options.start = Some(beginning.floor);
+        }
+        let opened = Wal::open(seams, &ground.data.join("log"), identity, options);
         let (wal, recovered) = opened.map_err(io::Error::other)?;
         if !recovered.fresh {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a log already"));
@@ -81,9 +94,9 @@ impl Refounding {
             snapshots,
             waiting: Vec::new(),
             waiting_octets: 0,
-            next_index: 0,
-            term: 0,
-            chain: chain::genesis(&cluster_id),
+            next_index: base.map_or(0, |(base, _)| base.floor().first_index),
+            term: base.and_then(|(base, _)| base.last()).map_or(0, |last| last.term),
+            chain: base.map_or_else(|| chain::genesis(&cluster_id), |(base, _)| base.chain()),
         })
     }
 

@@ -1,4 +1,5 @@
-//! Replays a node's log from its first entry, offline, and holds the snapshots beside it against what that gives.
+//! Replays a node's log from where the kept history begins, offline, and holds the snapshots beside it against what that
+//! gives.
 //!
 //! It refuses to write and to judge a log whose beginning is not there: a node that joined by a snapshot may lack it.
 
@@ -10,6 +11,7 @@ use certwright_core::log::{Codec, Fold};
 use certwright_proto::storage::decode_entry;
 use certwright_seams::Disk;
 
+use crate::base::{self, floor_after};
 use crate::consensus::EntryPayload;
 use crate::consensus::store::entry;
 use crate::fold::replica::Replica;
@@ -32,7 +34,7 @@ fn broken(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// Folds the log in a data directory from the first entry on and compares every snapshot there with the state at its
+/// Folds the log in a data directory from the first entry that is kept on, onto the snapshot before it, and compares every snapshot there with the state at its
 /// index, down to the octet. Nothing is compared when entries are missing; an error means that something cannot be read.
 pub fn replay<F: Fold>(disk: Arc<dyn Disk>, data: &Path, codec: &dyn Codec<F>) -> io::Result<Replayed> {
     let Some((identity, mut entries)) = read::entries(&*disk, &data.join("log")).map_err(broken)? else {
@@ -45,12 +47,16 @@ pub fn replay<F: Fold>(disk: Arc<dyn Disk>, data: &Path, codec: &dyn Codec<F>) -
     }
     let Identity { cluster_id, epoch, .. } = identity;
     let owner = Owner { cluster_id, epoch };
+    let (base, damaged) = Snapshots::at(Arc::clone(&disk), data.join(base::DIRECTORY), owner).all::<F>(codec)?;
     let snapshots = Snapshots::at(disk, data.join("snapshots"), owner);
-    let (whole, unreadable) = snapshots.all::<F>(codec)?;
-    let mut waiting = whole.into_iter().peekable();
-    let (mut replica, mut replayed) =
-        (Replica::<F>::genesis(&cluster_id), Replayed { unreadable, ..Replayed::default() });
-    for (expected, (index, record)) in (0..).zip(entries) {
+    let (whole, mut unreadable) = snapshots.all::<F>(codec)?;
+    unreadable.extend(damaged);
+    let mut replica =
+        base.into_iter().next_back().map_or_else(|| Replica::genesis(&cluster_id), |(_, replica)| replica);
+    let first = floor_after(&replica).first_index;
+    let mut waiting = whole.into_iter().filter(|(_, held)| held.index() >= first).peekable();
+    let mut replayed = Replayed { unreadable, ..Replayed::default() };
+    for (expected, (index, record)) in (first..).zip(entries.split_off(&first)) {
         if index != expected {
             break;
         }

@@ -1,4 +1,4 @@
-//! What one server has, read offline: its newest snapshot and every entry of its log, committed or not.
+//! What one server has, read offline: its newest snapshot and every entry of its log that is kept, committed or not.
 //!
 //! It refuses a directory that a server has open; what it repairs is what that server would repair when it starts.
 
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use certwright_core::log::{Codec, Fold};
 use certwright_seams::Seams;
 
+use crate::base::Bases;
 use crate::folded::Folded;
 use crate::limits::READ_OCTETS_MAX;
 use crate::snapshot::Snapshots;
@@ -20,6 +21,7 @@ use crate::wal::{Identity, LogMark, Record, Wal, WalOptions};
 pub struct Survivor<F: Fold> {
     wal: Wal,
     gaps: Gaps,
+    bases: Bases,
     snapshot: Option<Folded<F>>,
     cluster_id: [u8; 16],
     /// The last entry that this server knows to be committed.
@@ -43,13 +45,14 @@ impl<F: Fold> Survivor<F> {
         let (wal, recovered) = Wal::open(seams, &data.join("log"), identity, WalOptions::new(segment_octets))
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let gaps = Gaps::open(Arc::clone(&seams.disk), Arc::clone(&seams.entropy), &data.join("backfill"), identity)?;
+        let bases = Bases::open(Arc::clone(&seams.disk), data, Owner { cluster_id, epoch }, wal.floor())?;
         let (committed, last) = (recovered.committed, recovered.last);
-        Ok(Self { wal, gaps, snapshot, cluster_id, committed, last })
+        Ok(Self { wal, gaps, bases, snapshot, cluster_id, committed, last })
     }
 
-    /// Refuses a log that lacks entries.
+    /// Refuses a log that lacks entries, or the snapshot that the kept ones begin with.
     pub fn require_whole(&self) -> io::Result<()> {
-        crate::backup::require_whole(&self.wal, &self.gaps, self.last.map_or(0, |last| last.index))
+        crate::backup::require_whole(&self.wal, &self.gaps, &self.bases, self.last.map_or(0, |last| last.index))
     }
 
     /// The entries from that index on, as many as fit about a mebioctet.
@@ -57,9 +60,20 @@ impl<F: Fold> Survivor<F> {
         self.gaps.archive_read(&self.wal, from, u64::MAX, READ_OCTETS_MAX)
     }
 
+    /// The state that history begins with; `None` when it begins with the first entry of all. All of it is verified.
+    pub fn base(&self, codec: &dyn Codec<F>) -> io::Result<Option<Folded<F>>> {
+        match self.bases.floor() {
+            Some(_) => self.bases.read(codec, &self.cluster_id).map(Folded).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// What all of it folds to.
     pub fn fold(&mut self, codec: &dyn Codec<F>) -> io::Result<Folded<F>> {
-        let mut folded = self.snapshot.take().unwrap_or_else(|| Folded::genesis(&self.cluster_id));
+        let mut folded = match self.snapshot.take() {
+            Some(newest) => newest,
+            None => Folded(self.bases.read(codec, &self.cluster_id)?),
+        };
         loop {
             let next = folded.last().map_or(0, |last| last.index + 1);
             let records = self.entries(next)?;

@@ -10,6 +10,7 @@ mod cluster;
 mod failover;
 mod membership;
 mod restart;
+mod retention;
 mod simulated;
 mod single;
 mod snapshots;

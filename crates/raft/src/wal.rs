@@ -5,9 +5,9 @@
 //! but in its last, unacknowledged batch does not open.
 
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use certwright_seams::disk::{Disk, File, Open};
@@ -20,6 +20,7 @@ use crate::limits;
 mod archive;
 mod chains;
 mod error;
+mod floor;
 mod fold;
 mod frame;
 pub(crate) mod gaps;
@@ -30,6 +31,7 @@ mod recover;
 mod segment;
 mod shared;
 mod spare;
+mod trim;
 mod types;
 mod verify;
 mod writer;
@@ -44,10 +46,13 @@ use live::{Found, Live};
 use recover::Opened;
 use shared::Shared;
 use spare::Spare;
+use trim::Trimming;
 use writer::{Current, Message, Op, Surroundings, Tail, Work, Writer};
 
 pub use archive::SegmentInfo;
 pub use error::WalError;
+pub use floor::Floor;
+pub use trim::Trimmed;
 pub use types::{Done, Identity, LogMark, NotAfter, Record, Recovered, SyncObserver, SyncSample, WalOptions};
 pub use verify::{Finding, Places, Report, See, Seen, verify, verify_seeing};
 pub(crate) use writer::is_lack_of_space;
@@ -65,6 +70,9 @@ pub struct Wal {
 
 struct Inner {
     disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    /// Held while segments are deleted.
+    trimming: Mutex<Trimming>,
     shared: Arc<Shared>,
     options: WalOptions,
     queue: mpsc::UnboundedSender<Message>,
@@ -86,13 +94,15 @@ impl Wal {
         options.check()?;
         let disk = Arc::clone(&seams.disk);
         let lock = lock(&*disk, directory)?;
-        let opened = recover::open(&*disk, directory, identity, &options)?;
+        let floor = floor::read(&*disk, directory)?;
+        let opened = recover::open(&*disk, directory, identity, &options, floor.as_ref())?;
         let mut spare = Spare::new(Arc::clone(&disk), directory, options.segment_octets);
         let fresh = opened.is_none();
         let opened = match opened {
             Some(opened) => opened,
-            None => create(&mut spare, &*seams.entropy, directory, identity, &options)?,
+            None => create(&*disk, &mut spare, &*seams.entropy, (directory, floor.as_ref()), identity, &options)?,
         };
+        let floor = if fresh { options.start } else { floor };
         let recovered = Recovered {
             fresh,
             vote: opened.live.vote.clone(),
@@ -122,7 +132,8 @@ impl Wal {
         let (queue, inbox) = mpsc::unbounded_channel();
         seams.exec.worker("wal", Box::new(move || Box::pin(writer.run(inbox))));
         let room = Arc::new(Semaphore::new(options.queue_octets));
-        let inner = Inner { disk, shared, options, queue, room, stamps: AtomicU64::new(1) };
+        let (directory, trimming) = (directory.to_path_buf(), Mutex::new(Trimming::at(floor)));
+        let inner = Inner { disk, directory, trimming, shared, options, queue, room, stamps: AtomicU64::new(1) };
         Ok((Self { inner: Arc::new(inner) }, recovered))
     }
 
@@ -358,22 +369,32 @@ fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn File>, WalError> {
 
 /// The first segment of a new log.
 fn create(
+    disk: &dyn Disk,
     spare: &mut Spare,
     entropy: &dyn Entropy,
-    directory: &Path,
+    (directory, floor): (&Path, Option<&Floor>),
     identity: Identity,
     options: &WalOptions,
 ) -> Result<Opened, WalError> {
-    let start = ChainPoint { next_index: 0, chain: Some(chain::genesis(&identity.cluster_id)) };
+    if floor.is_some() {
+        // What it speaks of was here once.
+        return Err(WalError::Missing { path: directory.to_path_buf(), sequence: 1 });
+    }
+    let genesis = ChainPoint { next_index: 0, chain: Some(chain::genesis(&identity.cluster_id)) };
+    let start = options.start.map_or(genesis, |floor| floor.point());
+    let failed = || WalError::io("create a segment in", directory);
+    if let Some(floor) = &options.start {
+        floor::write(disk, directory, floor).map_err(failed())?;
+    }
     let header = SegmentHeader { identity, first_sequence: 1, start, opening_frames: 0, salt: entropy.next_u64() };
-    let (segment, offset) = spare.activate(header, &[]).map_err(WalError::io("create a segment in", directory))?;
+    let (segment, offset) = spare.activate(header, &[]).map_err(failed())?;
     let segment = Arc::new(segment);
     let mut archive = Archive::default();
-    archive.add(Arc::clone(&segment), 0, None, Some(Default::default()));
+    archive.add(Arc::clone(&segment), start.next_index, None, Some(Default::default()));
     Ok(Opened {
-        live: Live::new(0, options.cache_octets),
+        live: Live::new(start.next_index, options.cache_octets),
         archive,
-        tail: Tail { segment, offset, next_sequence: 1, low: 0, not_after: None },
+        tail: Tail { segment, offset, next_sequence: 1, low: start.next_index, not_after: None },
         chains: Chains::new(start),
         current: Current::default(),
         cut_octets: 0,

@@ -4,7 +4,7 @@
 //! key in any form but its public one.
 
 use certwright_core::Event;
-use certwright_core::event::{Delivered, EpochOpened, Identity, Issued, NodeRecord, TokenGrant};
+use certwright_core::event::{Delivered, EpochOpened, HistoryTrimmed, Identity, Issued, NodeRecord, TokenGrant};
 use certwright_core::ids::InstanceId;
 use certwright_core::log::{Position, Trace, Transaction};
 use certwright_core::spec::{AuthoritySpec, CertificateSpec, IssuerSpec};
@@ -65,6 +65,8 @@ pub fn data(event: &Event) -> Value {
         Event::RenewalsReleased => json!({}),
         Event::TimeRebased { from, to } => json!({ "from": from.to_string(), "to": to.to_string() }),
         Event::FormatRaised { format } => json!({ "format": format.0 }),
+        Event::RetentionSet { keep_seconds } => json!({ "keepSeconds": keep_seconds }),
+        Event::HistoryTrimmed(trimmed) => trimmed_data(trimmed),
         Event::DataKeyRotated { data_key_id, wrapped } => {
             let node_ids: Vec<_> = wrapped.iter().map(|(node_id, _)| node_id).collect();
             json!({ "dataKeyId": data_key_id, "nodeIds": node_ids })
@@ -176,6 +178,16 @@ fn epoch_data(opened: &EpochOpened) -> Value {
         "afterChain": hex::encode(opened.after_chain),
         "after": opened.after.to_string(),
         "at": opened.at.to_string(),
+    })
+}
+
+fn trimmed_data(trimmed: &HistoryTrimmed) -> Value {
+    json!({
+        "firstIndex": trimmed.first_index,
+        "chain": hex::encode(trimmed.chain),
+        "digest": hex::encode(trimmed.digest),
+        "lastAt": trimmed.last_at.to_string(),
+        "lastNotAfter": trimmed.last_not_after.to_string(),
     })
 }
 

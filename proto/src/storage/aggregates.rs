@@ -2,6 +2,8 @@
 //!
 //! It refuses to derive anything: what is not a field of the aggregate is not stored.
 
+use std::time::Duration;
+
 use certwright_core::event::NodeRecord;
 use certwright_core::ids::{
     AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, IssuerName, TargetName, TokenId, Uid,
@@ -10,7 +12,7 @@ use certwright_core::log::{CodecError, Position};
 use certwright_core::spec::{CertificateSpec, PackedSpec};
 use certwright_core::state::{
     Agent, Authority, Certificate, Certified, CheckpointKey, Checkpoints, Cluster, Delivery, Generated, IdentityState,
-    Instance, Issuer, Node, Open, Rebase, RenewalHold, Token,
+    Instance, Issuer, Node, Open, Rebase, RenewalHold, Retention, Token,
 };
 
 use super::event::encode_failure;
@@ -43,6 +45,8 @@ pub(super) fn encode_cluster(cluster: &Cluster, applied: Position) -> v1::Cluste
         released_millis: cluster.released_at.map(|at| at.millis()),
         epochs: cluster.epochs.iter().map(Into::into).collect(),
         rebases: cluster.rebases.iter().map(Into::into).collect(),
+        keep_seconds: cluster.retention.keep.map_or(0, |keep| keep.as_secs()),
+        trimmed: cluster.retention.trimmed.as_ref().map(Into::into),
     }
 }
 
@@ -111,6 +115,10 @@ pub(super) fn decode_cluster(record: v1::ClusterRecord) -> Result<(Cluster, Posi
         }),
         released_at: record.released_millis.map(moment),
         rebases: record.rebases.into_iter().map(Into::into).collect(),
+        retention: Retention {
+            keep: (record.keep_seconds > 0).then(|| Duration::from_secs(record.keep_seconds)),
+            trimmed: record.trimmed.map(TryInto::try_into).transpose()?,
+        },
         ..Cluster::default()
     };
     Ok((cluster, position("applied position", record.applied)?))

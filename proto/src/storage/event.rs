@@ -45,6 +45,8 @@ fn encode_kind(event: &Event) -> Kind {
         | Event::RenewalsReleased
         | Event::TimeRebased { .. }
         | Event::FormatRaised { .. }
+        | Event::RetentionSet { .. }
+        | Event::HistoryTrimmed(_)
         | Event::DataKeyRotated { .. }
         | Event::DataKeyRetired { .. }
         | Event::NodeIdentityIssued { .. }
@@ -109,6 +111,8 @@ fn encode_cluster(event: &Event) -> Kind {
             Kind::TimeRebased(v1::TimeRebased { from_millis: from.millis(), to_millis: to.millis() })
         }
         Event::FormatRaised { format } => Kind::FormatRaised(v1::FormatRaised { format: format.0 }),
+        Event::RetentionSet { keep_seconds } => Kind::RetentionSet(v1::RetentionSet { keep_seconds: *keep_seconds }),
+        Event::HistoryTrimmed(trimmed) => Kind::HistoryTrimmed((&**trimmed).into()),
         Event::DataKeyRotated { data_key_id, wrapped } => Kind::DataKeyRotated(v1::DataKeyRotated {
             data_key_id: *data_key_id,
             wrapped: wrapped.iter().map(|(id, key)| v1::NodeKey { node_id: *id, wrapped: octets(key) }).collect(),
@@ -251,6 +255,8 @@ fn decode_kind(kind: Kind) -> Result<Event, CodecError> {
         Kind::RenewalsReleased(_) => Event::RenewalsReleased,
         Kind::TimeRebased(event) => Event::TimeRebased { from: moment(event.from_millis), to: moment(event.to_millis) },
         Kind::FormatRaised(event) => Event::FormatRaised { format: Format(event.format) },
+        Kind::RetentionSet(event) => Event::RetentionSet { keep_seconds: event.keep_seconds },
+        Kind::HistoryTrimmed(event) => Event::HistoryTrimmed(Box::new(event.try_into()?)),
         Kind::NodeRoleSet(event) => Event::NodeRoleSet { node_id: event.node_id, learner: event.learner },
         Kind::DataKeyRotated(event) => Event::DataKeyRotated {
             data_key_id: event.data_key_id,

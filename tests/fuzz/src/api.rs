@@ -66,6 +66,7 @@ const METHODS: &[(&str, Run)] = &[
     ("/certwright.v1.Cluster/TransferLeadership", |octets| with(octets, transfer_leadership)),
     ("/certwright.v1.Cluster/ReleaseRenewals", |octets| with(octets, release_renewals)),
     ("/certwright.v1.Cluster/Backup", |octets| with(octets, backup)),
+    ("/certwright.v1.Cluster/SetRetention", |octets| with(octets, set_retention)),
     ("/certwright.v1.Cluster/RebaseTime", |octets| with(octets, rebase_time)),
 ];
 
@@ -262,6 +263,14 @@ fn rebase_time(request: v1::RebaseTimeRequest) {
     }
 }
 
+fn set_retention(request: v1::SetRetentionRequest) {
+    let _ = accepted(request_id(&request.request_id));
+    let keep = request.keep.as_ref().map(|keep| values::span_from_message("keep", keep));
+    if let Some(keep) = keep.map_or(Some(None), |keep| accepted(keep).map(Some)) {
+        estate::decided(&Command::SetRetention { keep });
+    }
+}
+
 fn backup(request: v1::BackupRequest) {
     if let Ok(recipient) = Recipient::from_octets(&request.recipient) {
         assert_eq!(recipient.octets(), &request.recipient[..]);
@@ -404,6 +413,7 @@ fn requests() -> Vec<Vec<u8>> {
         v1::TransferLeadershipRequest { name: "node-1".into() }.encode_to_vec(),
         v1::ReleaseRenewalsRequest { request_id: "ab".repeat(16) }.encode_to_vec(),
         v1::BackupRequest { recipient: vec![3; 32].into() }.encode_to_vec(),
+        v1::SetRetentionRequest::default().encode_to_vec(),
         v1::RebaseTimeRequest { request_id: "ab".repeat(16), clock: Some(moment_to_message(estate::NOW)) }
             .encode_to_vec(),
     ]

@@ -25,6 +25,7 @@ const DATA_KEY: u8 = 2;
 const ENTRY: u8 = 3;
 const SNAPSHOT: u8 = 4;
 const END: u8 = 5;
+const BEGINNING: u8 = 6;
 /// Edits of one input.
 const EDITS_MAX: usize = 8;
 const PATH: &str = "/backup";
@@ -33,10 +34,13 @@ static RECIPIENT: LazyLock<BackupKey> = LazyLock::new(|| BackupKey::parse(KEY).e
 /// A backup of four chunks and a piece.
 static BASE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let snapshot = vec![9; 4 * 64 * 1024];
-    let end = v1::BackupEnd { entries: 2, snapshot_octets: snapshot.len() as u64 };
+    let beginning = vec![3; 1000];
+    let (snapshot_octets, base_octets) = (snapshot.len() as u64, beginning.len() as u64);
+    let end = v1::BackupEnd { entries: 2, snapshot_octets, base_octets };
     let frames = [
-        frame(HEADER, &header()),
+        frame(HEADER, &trimmed_header()),
         frame(DATA_KEY, &v1::BackupDataKey { data_key_id: 1, wrapped: vec![8; 80].into() }.encode_to_vec()),
+        frame(BEGINNING, &beginning),
         frame(ENTRY, &entry(1)),
         frame(ENTRY, &entry(2)),
         frame(SNAPSHOT, &snapshot),
@@ -51,8 +55,18 @@ static WHOLE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 });
 
 fn header() -> Vec<u8> {
+    header_of(1, 0)
+}
+
+/// Of a backup whose history begins with a snapshot.
+fn trimmed_header() -> Vec<u8> {
+    header_of(2, 1)
+}
+
+fn header_of(version: u32, first_index: u64) -> Vec<u8> {
     let header = v1::BackupHeader {
-        version: 1,
+        version,
+        first_index,
         cluster_id: CLUSTER.0.to_vec().into(),
         epoch: 1,
         server: "node-1".into(),
@@ -92,7 +106,7 @@ fn read(file: &[u8]) -> (Vec<Vec<u8>>, Result<(), Rejection>) {
             parts.push(match part {
                 Part::DataKey(key) => key.encode_to_vec(),
                 Part::Entry(record) => format!("{record:?}").into_bytes(),
-                Part::Snapshot(octets) => octets.to_vec(),
+                Part::Base(octets) | Part::Snapshot(octets) => octets.to_vec(),
             });
         }
         Ok(())
@@ -186,7 +200,7 @@ fn framed(mut input: Octets<'_>) {
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let piece = |kind: u8, data: &[u8]| [&[kind][..], &sliced(data)].concat();
-    let end = |entries: u64| v1::BackupEnd { entries, snapshot_octets: 0 }.encode_to_vec();
+    let end = |entries: u64| v1::BackupEnd { entries, ..Default::default() }.encode_to_vec();
     vec![
         vec![0],
         [&[1, 0][..], &piece(ENTRY, &entry(1)), &piece(END, &end(1))].concat(),

@@ -18,7 +18,7 @@ use certwright_seams::disk::{File, Open};
 use prost::Message;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{FRAME_HEAD_OCTETS, FRAME_OCTETS_MAX, Kind, VERSION, damaged};
+use super::{FRAME_HEAD_OCTETS, FRAME_OCTETS_MAX, Kind, VERSION_TRIMMED, VERSION_WHOLE, damaged};
 use crate::data_dir::file_failed;
 
 /// What a backup says of itself.
@@ -32,6 +32,8 @@ pub struct Header {
     pub server: String,
     /// When, by that server's clock.
     pub created: Timestamp,
+    /// The first entry in it; 0 unless older ones were let go. The snapshot that history begins with stands before it.
+    pub first_index: u64,
     /// The last entry in it; the snapshot stands there.
     pub last_index: u64,
     /// Log time after it.
@@ -46,6 +48,8 @@ pub struct Header {
 pub enum Part {
     /// A data key, wrapped to the recipient.
     DataKey(v1::BackupDataKey),
+    /// Octets of the snapshot file that history begins with.
+    Base(Zeroizing<Vec<u8>>),
     /// An entry.
     Entry(Record),
     /// Octets of the snapshot file.
@@ -105,6 +109,13 @@ impl Reader {
                 let v1::BackupEntry { index, term, kind, payload } = decode(&data)?;
                 let kind = u8::try_from(kind).map_err(|_| damaged("an entry of an unknown kind"))?;
                 Part::Entry(Record { index, term, node: 0, kind, payload })
+            }
+            Kind::Base if self.header.first_index == 0 || self.seen.entries > 0 => {
+                return Err(damaged("a snapshot where history does not begin"));
+            }
+            Kind::Base => {
+                self.seen.base_octets += data.len() as u64;
+                Part::Base(data)
             }
             Kind::Snapshot => {
                 self.seen.snapshot_octets += data.len() as u64;
@@ -174,6 +185,7 @@ impl Header {
             epoch: 0,
             server: String::new(),
             created: Timestamp::EPOCH,
+            first_index: 0,
             last_index: 0,
             at: Timestamp::EPOCH,
             last_chain: [0; 32],
@@ -183,13 +195,16 @@ impl Header {
 
     fn read(data: &[u8]) -> Result<Self, Rejection> {
         let form: v1::BackupHeader = decode(data)?;
-        if form.version != VERSION {
-            let message = format!("it is of version {}, this program reads {VERSION}", form.version);
+        if form.version > VERSION_TRIMMED {
+            let message = format!("it is of version {}, this program reads {VERSION_TRIMMED}", form.version);
             return Err(Rejection::new(Reason::NotYetSupported, message));
         }
         if form.format > Format::NEWEST.0 {
             let message = format!("its log is of format {}, this program reads {}", form.format, Format::NEWEST);
             return Err(Rejection::new(Reason::BuildTooOld, message));
+        }
+        if form.version != if form.first_index > 0 { VERSION_TRIMMED } else { VERSION_WHOLE } {
+            return Err(damaged("its version does not fit what it says of its beginning"));
         }
         let chain = |octets: &[u8]| octets.try_into().map_err(|_| damaged("a chain value is malformed"));
         Ok(Self {
@@ -197,6 +212,7 @@ impl Header {
             epoch: form.epoch,
             server: form.server,
             created: Timestamp::from_millis(form.created_millis),
+            first_index: form.first_index,
             last_index: form.last_index,
             at: Timestamp::from_millis(form.at_millis),
             last_chain: chain(&form.last_chain)?,
@@ -214,7 +230,7 @@ mod tests {
     #[test]
     fn a_log_of_a_newer_build_is_no_damage() {
         let of = |format| v1::BackupHeader {
-            version: VERSION,
+            version: VERSION_WHOLE,
             cluster_id: vec![1; 16].into(),
             last_chain: vec![2; 32].into(),
             format,

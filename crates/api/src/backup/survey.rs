@@ -57,15 +57,17 @@ impl Survey {
 pub fn read(disk: &dyn Disk, path: &Path, key: &BackupKey) -> Result<Survey, Rejection> {
     let mut reader = Reader::open(disk, path, key)?;
     let header = reader.header().clone();
-    let mut folded = Folded::genesis(&header.cluster_id.0);
+    let keys = |wrapped: certwright_proto::storage::v1::BackupDataKey| {
+        key.unwrap(header.cluster_id, wrapped.data_key_id, &wrapped.wrapped).map(drop).map_err(damaged)
+    };
+    let (mut folded, mut next) = beginning(&mut reader, &header, keys)?;
     let mut chain = folded.chain();
-    let mut tally = Tally::from(0, chain);
+    let mut tally = Tally::after(&folded);
     let mut octets = Vec::new();
-    while let Some(part) = reader.part()? {
+    while let Some(part) = next {
         match part {
-            Part::DataKey(wrapped) => {
-                key.unwrap(header.cluster_id, wrapped.data_key_id, &wrapped.wrapped).map_err(damaged)?;
-            }
+            Part::DataKey(wrapped) => keys(wrapped)?,
+            Part::Base(_) => return Err(damaged("a second beginning")),
             Part::Entry(record) => {
                 let (index, term, kind) = (record.index, record.term, record.kind);
                 chain = chain::next(&chain, chain::Link { index, term, node: 0, kind }, &record.payload);
@@ -74,6 +76,7 @@ pub fn read(disk: &dyn Disk, path: &Path, key: &BackupKey) -> Result<Survey, Rej
             }
             Part::Snapshot(data) => octets.extend_from_slice(&data),
         }
+        next = reader.part()?;
     }
     if chain != header.last_chain {
         return Err(damaged("its entries do not chain to its end"));
@@ -84,6 +87,30 @@ pub fn read(disk: &dyn Disk, path: &Path, key: &BackupKey) -> Result<Survey, Rej
     }
     let (checkpoints, _) = tally.checkpoints();
     Ok(Survey { header, events: tally.events(), checkpoints, folded: held })
+}
+
+/// What history begins with, and the first part after it.
+fn beginning(
+    reader: &mut Reader,
+    header: &Header,
+    keys: impl Fn(certwright_proto::storage::v1::BackupDataKey) -> Result<(), Rejection>,
+) -> Result<(Folded<State>, Option<Part>), Rejection> {
+    let mut octets = Vec::new();
+    let first = loop {
+        match reader.part()? {
+            Some(Part::DataKey(wrapped)) => keys(wrapped)?,
+            Some(Part::Base(data)) => octets.extend_from_slice(&data),
+            part => break part,
+        }
+    };
+    if header.first_index == 0 {
+        return Ok((Folded::genesis(&header.cluster_id.0), first));
+    }
+    let base = Folded::read(&InMemory(octets), header.cluster_id.0, header.epoch, &DomainCodec).map_err(damaged)?;
+    if base.floor().first_index != header.first_index {
+        return Err(damaged("the snapshot that it begins with stands elsewhere than it says"));
+    }
+    Ok((base, first))
 }
 
 /// The estate as it was at a moment.
@@ -101,14 +128,28 @@ pub fn as_of(disk: &dyn Disk, path: &Path, key: &BackupKey, moment: Moment) -> R
     if matches!(moment, Moment::Index(index) if index > header.last_index) {
         return too_old(format!("the backup ends with entry {}", header.last_index));
     }
-    let mut folded = Folded::genesis(&header.cluster_id.0);
+    let (mut folded, mut next) = beginning(&mut reader, &header, |_| Ok(()))?;
+    let is_before = match moment {
+        Moment::Index(index) => index + 1 < folded.floor().first_index,
+        Moment::Time(time) => header.first_index > 0 && time < folded.at(),
+        Moment::End => false,
+    };
+    if is_before {
+        return too_old(format!(
+            "the history in the backup begins with entry {}, after {}: look into an older backup",
+            header.first_index,
+            folded.at()
+        ));
+    }
     let mut is_over = false;
-    while let Some(part) = reader.part()? {
-        let Part::Entry(record) = part else { continue };
-        is_over = is_over || is_after(&record, moment, &cluster)?;
-        if !is_over {
-            folded.apply(record, &DomainCodec).map_err(damaged)?;
+    while let Some(part) = next {
+        if let Part::Entry(record) = part {
+            is_over = is_over || is_after(&record, moment, &cluster)?;
+            if !is_over {
+                folded.apply(record, &DomainCodec).map_err(damaged)?;
+            }
         }
+        next = reader.part()?;
     }
     Ok(folded)
 }

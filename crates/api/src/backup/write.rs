@@ -1,4 +1,4 @@
-//! Writes a backup, piece by piece: header, data keys, entries, snapshot, end.
+//! Writes a backup, piece by piece: header, data keys, what history begins with, entries, snapshot, end.
 //!
 //! It refuses to hold more than a piece in memory, and to write what this server could not open itself.
 
@@ -15,7 +15,7 @@ use certwright_seams::Seams;
 use certwright_seams::exec::compute;
 use prost::Message;
 
-use super::{FRAME_HEAD_OCTETS, Kind, VERSION, unsealed};
+use super::{FRAME_HEAD_OCTETS, Kind, VERSION_TRIMMED, VERSION_WHOLE, unsealed};
 use crate::doors::{Doors, read_failed};
 
 /// The pool on which pieces are read and sealed.
@@ -51,7 +51,8 @@ impl Writer {
     pub(crate) async fn begin(&self, recipient: &Recipient) -> Result<Pieces, Rejection> {
         let source = self.log.source().await.map_err(read_failed)?;
         let (sealer, out) = Sealer::begin(recipient, &*self.seams.entropy).map_err(unsealed)?;
-        let mut writing = Writing { source, sealer, out, next: Next::Entry(0), written: v1::BackupEnd::default() };
+        let next = if source.begins.is_some() { Next::Base(0) } else { Next::Entry(0) };
+        let mut writing = Writing { source, sealer, out, next, written: v1::BackupEnd::default() };
         writing.message(Kind::Header, &self.header(&writing.source))?;
         for key in self.data_keys(&writing.source, recipient)? {
             writing.message(Kind::DataKey, &key)?;
@@ -61,11 +62,12 @@ impl Writer {
 
     fn header(&self, source: &Source<State>) -> v1::BackupHeader {
         v1::BackupHeader {
-            version: VERSION,
+            version: if source.begins.is_some() { VERSION_TRIMMED } else { VERSION_WHOLE },
             cluster_id: self.cluster.0.to_vec().into(),
             epoch: self.epoch,
             server: self.name.clone(),
             created_millis: self.seams.clock.wall_millis(),
+            first_index: source.first_index(),
             last_index: source.last.index,
             last_term: source.last.term,
             last_chain: source.chain.to_vec().into(),
@@ -114,6 +116,8 @@ impl Pieces {
 
 /// What is written next.
 enum Next {
+    /// What history begins with, from this offset on.
+    Base(u64),
     /// The entries from this index on.
     Entry(u64),
     /// The snapshot from this offset on.
@@ -145,6 +149,16 @@ impl Writing {
     fn step(mut self) -> Result<(Option<Self>, Vec<u8>), Rejection> {
         let failed = |error: std::io::Error| Rejection::new(Reason::StorageFailed, error.to_string());
         match self.next {
+            Next::Base(offset) => {
+                let mut buffer = vec![0; SNAPSHOT_PIECE_OCTETS];
+                let read = self.source.base(offset, &mut buffer).map_err(failed)?;
+                self.written.base_octets += read as u64;
+                if read > 0 {
+                    self.frame(Kind::Base, &buffer[..read])?;
+                }
+                let first = self.source.first_index();
+                self.next = if read > 0 { Next::Base(offset + read as u64) } else { Next::Entry(first) };
+            }
             Next::Entry(from) if from > self.source.last.index => self.next = Next::Snapshot(0),
             Next::Entry(from) => {
                 let records = self.source.entries(from).map_err(failed)?;

@@ -65,6 +65,7 @@ table![
     cluster::SetNodeRole,
     cluster::ReleaseRenewals,
     cluster::RebaseTime,
+    cluster::SetRetention,
     join::JoinAgent,
     join::JoinNode,
 ];

@@ -5,11 +5,13 @@
 use std::collections::VecDeque;
 
 use certwright_core::Event;
-use certwright_core::event::SignedCheckpoint;
+use certwright_core::event::{HistoryTrimmed, SignedCheckpoint};
 use certwright_core::ids::ClusterId;
+use certwright_core::state::State;
 use certwright_proto::storage::{DomainCodec, decode_entry};
 use certwright_raft::chain::Chain;
 use certwright_raft::wal::{Record, Seen};
+use certwright_raft::{Beginning, Folded};
 
 /// Values of the chain remembered for the next checkpoint: many times what the busiest log has between two.
 const CHAINS_MAX: usize = 1 << 16;
@@ -27,18 +29,29 @@ pub(crate) struct Tally {
     chains: VecDeque<(u64, Chain)>,
     cluster_id: Option<ClusterId>,
     key: Option<[u8; 32]>,
+    /// What history begins with.
+    base: Option<Beginning>,
     /// Agreed, and not known here.
     checkpoints: (u64, u64),
 }
 
 impl Tally {
-    /// For entries from that index on, with the chain's value before it.
-    pub(crate) fn from(first_index: u64, chain: Chain) -> Self {
-        let mut tally = Self { first_index, ..Self::default() };
+    /// For the entries after what history begins with.
+    pub(crate) fn after(base: &Folded<State>) -> Self {
+        let (first_index, cluster) = (base.floor().first_index, &base.state().cluster);
+        let (cluster_id, key) = (cluster.id, cluster.checkpoints.key.as_ref().map(|key| key.public_key));
+        let beginning = Beginning { floor: base.floor(), digest: base.digest(&DomainCodec) };
+        let mut tally = Self { first_index, cluster_id, key, base: Some(beginning), ..Self::default() };
         if let Some(before) = first_index.checked_sub(1) {
-            tally.remember(before, Some(chain));
+            tally.remember(before, Some(base.chain()));
         }
         tally
+    }
+
+    /// For whatever entries come.
+    pub(crate) fn anywhere(base: Option<&Folded<State>>) -> Self {
+        let known = base.map(Self::after).unwrap_or_default();
+        Self { cluster_id: known.cluster_id, key: known.key, base: known.base, ..Self::default() }
     }
 
     pub(crate) fn events(&self) -> u64 {
@@ -52,7 +65,12 @@ impl Tally {
 
     pub(crate) fn see(&mut self, seen: Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Segment(..) => Ok(()),
+            Seen::Segment(_, index) => {
+                if self.events() == 0 && self.counts.is_empty() {
+                    self.first_index = index;
+                }
+                Ok(())
+            }
             Seen::Entry(record, chain) => {
                 // The checkpoint in an entry is about those before it.
                 let events = self.read(record)?;
@@ -109,10 +127,22 @@ impl Tally {
                 Event::ClusterBootstrapped { cluster_id, .. } => self.cluster_id = Some(*cluster_id),
                 Event::CheckpointKeyMade { public_key, .. } => self.key = Some(*public_key),
                 Event::CheckpointSigned(signed) => self.compare(signed)?,
+                Event::HistoryTrimmed(trimmed) => self.compare_base(trimmed)?,
                 _ => {}
             }
         }
         Ok(count)
+    }
+
+    /// What history begins with is what the log says it is.
+    fn compare_base(&self, trimmed: &HistoryTrimmed) -> Result<(), String> {
+        let begins = self.base.filter(|base| base.floor.first_index == trimmed.first_index);
+        match begins {
+            Some(base) if (base.floor.chain, base.digest) != (trimmed.chain, trimmed.digest) => {
+                Err(format!("the snapshot before entry {} is not what the log says it is", trimmed.first_index))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn compare(&mut self, signed: &SignedCheckpoint) -> Result<(), String> {

@@ -49,9 +49,10 @@ pub(super) async fn restore(
     let keys = data_keys(&old, &seams, cluster, &record, folded.state())?;
     let before = Before { cluster, epoch: record.epoch, last_node_id: folded.state().cluster.last_node_id };
     let site = Site::begin(config, &seams, terms, before, folded.at())?;
-    let mut refounding = site.refound().await?;
-    let mut tally = Tally::from(0, refounding.chain());
-    let mut next = 0;
+    let base = survivor.base(&DomainCodec).map_err(failed)?;
+    let mut refounding = site.refound(base.as_ref()).await?;
+    let mut tally = base.as_ref().map_or_else(Tally::default, Tally::after);
+    let mut next = base.map_or(0, |base| base.floor().first_index);
     loop {
         let records = survivor.entries(next).map_err(failed)?;
         if records.is_empty() {

@@ -15,7 +15,7 @@ use certwright_core::mutant::{self, Mutant};
 use certwright_core::policy::{self, Action, Resource};
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::order::Call;
-use certwright_proto::api::values::{moment_from_message, moment_to_message};
+use certwright_proto::api::values::{moment_from_message, moment_to_message, span_from_message};
 use certwright_proto::v1;
 use certwright_proto::v1::cluster_server::Cluster;
 use certwright_raft::ReadError;
@@ -108,6 +108,13 @@ impl Cluster for Api {
     ) -> Result<Response<v1::RebaseTimeResponse>, Status> {
         self.command::<RebaseTime>(request).await
     }
+
+    async fn set_retention(
+        &self,
+        request: Request<v1::SetRetentionRequest>,
+    ) -> Result<Response<v1::SetRetentionResponse>, Status> {
+        self.command::<SetRetention>(request).await
+    }
 }
 
 /// Waits until this server has applied everything that was committed when it was asked, as the leader knows it. The leader
@@ -174,6 +181,30 @@ impl Method for RebaseTime {
             from: rebased.change.map(|(from, _)| moment_to_message(from)),
             to: rebased.change.map(|(_, to)| moment_to_message(to)),
         })
+    }
+}
+
+/// Says for how long history is kept.
+pub(crate) struct SetRetention;
+
+impl Method for SetRetention {
+    const PATH: &'static str = "/certwright.v1.Cluster/SetRetention";
+    type Request = v1::SetRetentionRequest;
+    type Response = v1::SetRetentionResponse;
+
+    fn request_id(request: &Self::Request) -> &str {
+        &request.request_id
+    }
+
+    fn right(_: &Actor) -> (Action, Resource) {
+        (Action::Operate, Resource::Cluster)
+    }
+
+    async fn run(doors: &Arc<Doors>, call: Call, request: Self::Request) -> Result<Self::Response, Rejection> {
+        let keep = request.keep.as_ref().map(|keep| span_from_message("keep", keep)).transpose()?;
+        let outcome = doors.control.execute(call, Command::SetRetention { keep }).await?;
+        let token = Some(doors.token(outcome.position));
+        Ok(v1::SetRetentionResponse { token, unchanged: outcome.unchanged })
     }
 }
 

@@ -37,9 +37,15 @@ impl Events for Api {
             self.doors.in_touch().map_err(refuse::status)?;
         }
         let after = begin(&self.doors, &asked).await.map_err(refuse::status)?;
-        let watch = self.doors.log.watch(after).await.map_err(|error| refuse::status(read_failed(error)))?;
+        let told = |error| refuse::status(self.doors.unread(format_args!("what follows {after}"), error));
+        let watch = self.doors.log.watch(after).await.map_err(told)?;
         let (out, outgoing) = mpsc::channel(OUTBOUND_QUEUE_MAX);
+        let is_cut = asked.token.is_none() && asked.from_index <= 1 && after > Position::START;
         let watcher = Watcher { doors: self.doors.clone(), asked, out, told: after };
+        if is_cut {
+            // Whoever asked for everything is told first where everything begins.
+            let _ = watcher.bookmark().await;
+        }
         tokio::spawn(watcher.run(watch));
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
@@ -48,7 +54,7 @@ impl Events for Api {
 /// The kind of event that the log writes about itself.
 const CHECKPOINT: &str = "CheckpointSigned";
 
-/// Where a watch begins: after its token, or before its first index.
+/// Where a watch begins: after its token, before its first index, or where the history begins that is kept.
 async fn begin(doors: &Doors, asked: &v1::WatchRequest) -> Result<Position, Rejection> {
     match doors.position(asked.token.as_ref())? {
         Some(position) => {
@@ -61,7 +67,11 @@ async fn begin(doors: &Doors, asked: &v1::WatchRequest) -> Result<Position, Reje
         }
         None => match asked.from_index.checked_sub(1) {
             Some(before) if before > 0 => Ok(Position { index: before, ordinal: u32::MAX }),
-            _ => Ok(Position::START),
+            // All that is kept.
+            _ => Ok(match doors.first_kept().checked_sub(1) {
+                Some(before) => Position { index: before, ordinal: u32::MAX },
+                None => Position::START,
+            }),
         },
     }
 }
@@ -139,7 +149,8 @@ impl Watcher {
                 Err(ReadError::Stopped) => return self.stop().await,
                 Err(error) => {
                     tracing::warn!(%error, after = %self.told, "a watch ends");
-                    return self.fail(read_failed(error)).await;
+                    let rejection = self.doors.unread(format_args!("what follows {}", self.told), error);
+                    return self.fail(rejection).await;
                 }
             }
         }

@@ -103,7 +103,7 @@ async fn older(
             let Some(position) = projector::position_of_key(&stream, key) else { continue };
             let fits = |it: &Issued| it.instance == Some(id) && it.generation == generation;
             match at(doors, position, fits).await {
-                Err(rejection) if rejection.reason == Reason::NotFound => {}
+                Err(rejection) if [Reason::NotFound, Reason::TokenTooOld].contains(&rejection.reason) => {}
                 found => return found,
             }
         }
@@ -120,6 +120,9 @@ async fn at(
     fits: impl Fn(&Issued) -> bool,
 ) -> Result<(Issued, Position), Rejection> {
     let found = history::transaction(doors, position).await?;
+    if found.is_none() && position.index < doors.first_kept() {
+        return Err(doors.too_old("that certificate, which has ended,"));
+    }
     let issued = found.and_then(|found| history::issued(found.transaction, fits));
     issued.map(|issued| (issued, position)).ok_or_else(|| absent(format!("nothing was issued at {position}")))
 }

@@ -38,8 +38,8 @@ impl Session {
     ) -> Result<Option<(wire::Assignment, String)>, Rejection> {
         let Some(draft) = self.draft(name, instance) else { return Ok(None) };
         let issued = match draft.current {
-            Some(current) => Some(self.issued(&current, instance).await?),
-            None => None,
+            Some(current) if !self.is_let_go(&current) => Some(self.issued(&current, instance).await?),
+            _ => None,
         };
         let changed = self.transaction(draft.changed).await;
         let trace = changed.map(|transaction| trace::format(&transaction.trace));
@@ -71,6 +71,12 @@ impl Session {
                 changed: instance.changed,
             })
         })
+    }
+
+    /// Whether the entry that issued it is older than the history that is kept. Its certificate had ended before that was let
+    /// go: the agent keeps what it has and is told what comes next.
+    fn is_let_go(&self, current: &Generated) -> bool {
+        current.position.index < self.doors.first_kept()
     }
 
     async fn issued(&self, current: &Generated, instance: InstanceId) -> Result<wire::Issued, Rejection> {

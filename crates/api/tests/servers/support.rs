@@ -102,7 +102,11 @@ impl Cluster {
         Self::found_on(Seams::system(), configure).await
     }
 
-    async fn found_on<F: Future<Output = NodeConfig>>(seams: Seams, configure: impl FnOnce(NodeConfig) -> F) -> Self {
+    /// The same on another machine.
+    pub async fn found_on<F: Future<Output = NodeConfig>>(
+        seams: Seams,
+        configure: impl FnOnce(NodeConfig) -> F,
+    ) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let config = configure(config(folder.path(), 1)).await;

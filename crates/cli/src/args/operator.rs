@@ -26,6 +26,9 @@ pub enum OperatorVerb {
     /// Renewals that are held back
     #[command(subcommand)]
     Renewals(RenewalsVerb),
+    /// For how long history is kept
+    #[command(subcommand)]
+    Retention(RetentionVerb),
     /// Backups: written, read, and the keys that open them
     #[command(subcommand)]
     Backup(BackupVerb),
@@ -84,6 +87,25 @@ pub enum RenewalsVerb {
                       least life left first, until this is said. `certwright check` shows it as cluster/renewals.\n\nExamples:\n  certwright operator renewals release"
     )]
     Release,
+}
+
+/// `operator retention`
+#[derive(Subcommand)]
+pub enum RetentionVerb {
+    /// Show for how long history is kept, and where it begins
+    #[command(after_help = "Examples:\n  certwright operator retention show -o json")]
+    Show,
+    /// Keep history for so long; what is older goes, for good, once every certificate issued in it has ended
+    #[command(
+        after_help = "24h at least. What exists is never forgotten, only how it came to be: `get --as-of`, `history` and `events` begin later\n\
+                      then, and answer TOKEN_TOO_OLD for what was before; so do backups. History goes a segment of the log at a time, on every\n\
+                      server, and does not come back when more is kept later. Refused: INVALID_SPEC, UPGRADE_PENDING.\n\n\
+                      Examples:\n  certwright operator retention set 2160h\n  certwright operator retention set forever"
+    )]
+    Set {
+        /// A duration, such as 2160h, or forever
+        keep: String,
+    },
 }
 
 /// `operator backup`

@@ -43,6 +43,7 @@ pub(super) fn checks(cluster: &v1::GetClusterResponse, now: Timestamp) -> Vec<Ch
         renewals(cluster),
         logs(&nodes),
         backups(&nodes, now),
+        history(cluster, &nodes),
         format(cluster, &nodes),
         identities(&nodes, now),
     ]
@@ -201,6 +202,27 @@ fn backups(nodes: &[&v1::Node], now: Timestamp) -> Check {
     Check::new("cluster/backups", format!("backups are made: {said}"), found.into_iter().collect(), hint)
 }
 
+/// Where history begins is the same for all; who lacks the state there makes no backups.
+fn history(cluster: &v1::GetClusterResponse, nodes: &[&v1::Node]) -> Check {
+    let first = cluster.retention.as_ref().map_or(0, |retention| retention.first_index);
+    let said = nodes.iter().filter(|node| answers(node));
+    let found = said.filter_map(|node| match node.history_first_index {
+        _ if node.history_incomplete => {
+            Some((Level::Warn, format!("{} lacks the state that its history begins with", node.name)))
+        }
+        begins if begins < first => {
+            Some((Level::Warn, format!("{} has not let go of what came before entry {first} yet", node.name)))
+        }
+        _ => None,
+    });
+    let good = match first {
+        0 => "all of it is kept".to_string(),
+        first => format!("it begins with entry {first} everywhere"),
+    };
+    let hint = "it takes a minute, and longer where a backup is being written; the server's log says why";
+    Check::new("cluster/history", good, found.collect(), hint)
+}
+
 /// What no other server could read is not written: the one that knows least holds all up.
 fn format(cluster: &v1::GetClusterResponse, nodes: &[&v1::Node]) -> Check {
     let in_use = Format::told(cluster.format);
@@ -349,6 +371,19 @@ mod tests {
         let refused = changed(|it| it.nodes[0].refused_logs = vec![told.clone()]);
         let text = "agents refused server-2's log 3 times, as server-1 heard: its log is another one";
         assert_eq!(refused, one("cluster/logs", Error, text));
+        let begins = |it: &mut v1::GetClusterResponse| {
+            it.retention = Some(v1::Retention { first_index: 70, ..Default::default() });
+            it.nodes.iter_mut().for_each(|node| node.history_first_index = 70);
+        };
+        assert_eq!(changed(begins), vec![]);
+        let late = changed(|it| {
+            begins(it);
+            it.nodes[1].history_first_index = 0;
+        });
+        let text = "server-2 has not let go of what came before entry 70 yet";
+        assert_eq!(late, one("cluster/history", Warn, text));
+        let lacking = changed(|it| it.nodes[2].history_incomplete = true);
+        assert_eq!(lacking, one("cluster/history", Warn, "server-3 lacks the state that its history begins with"));
         let (old, told) = ("server-2 knows format 1: the log stays in format 1, 2 waits", |format| {
             move |it: &mut v1::GetClusterResponse| it.nodes.iter_mut().for_each(|node| node.format = format)
         });

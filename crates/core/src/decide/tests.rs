@@ -13,6 +13,7 @@ mod epochs;
 mod fan_out;
 mod issuance;
 mod issuers;
+mod retention;
 mod tokens;
 
 #[test]

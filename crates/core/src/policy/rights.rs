@@ -30,7 +30,9 @@ pub fn needed(command: &Command) -> (Action, Resource) {
         Command::RemoveNode { node_id } | Command::SetNodeRole { node_id, .. } => {
             (Action::Operate, Resource::Node(*node_id))
         }
-        Command::ReleaseRenewals | Command::RebaseTime { .. } => (Action::Operate, Resource::Cluster),
+        Command::ReleaseRenewals | Command::RebaseTime { .. } | Command::SetRetention { .. } => {
+            (Action::Operate, Resource::Cluster)
+        }
         Command::RecordDirect { issued, .. } => (Action::Issue, Resource::Issuer(issued.issuer.clone())),
         Command::RecordDeliveries { agent, .. } => (Action::Report, Resource::Agent(agent.clone())),
         _ => (Action::Internal, Resource::Cluster),

@@ -41,6 +41,8 @@ pub(super) struct Machine {
     node_key: Arc<LeafKey>,
     admin_key: Arc<LeafKey>,
     seed: Arc<std::sync::atomic::AtomicU64>,
+    /// Segments of the log, and between two snapshots.
+    octets: (u64, u64),
 }
 
 /// One run of it.
@@ -61,7 +63,13 @@ impl Machine {
             node_key: Arc::new(LeafKey::generate(KeyAlgorithm::EcdsaP256).unwrap()),
             admin_key: Arc::new(LeafKey::generate(KeyAlgorithm::EcdsaP256).unwrap()),
             seed: Arc::default(),
+            octets: (1 << 20, 1 << 28),
         }
+    }
+
+    /// One with small segments and a snapshot now and then.
+    pub(super) fn small() -> Self {
+        Self { octets: (64 << 10, 16 << 10), ..Self::new() }
     }
 
     /// Starts a server on what the disk holds. Each run draws other randomness, as real ones do.
@@ -81,13 +89,15 @@ impl Machine {
         disk.create_dir_all(&data, 0o700).unwrap();
         let seal = Arc::new(NodeSeal::create_or_open(&*disk, &data, &*seams.entropy).unwrap());
         let registry = prometheus::Registry::new();
-        let options =
-            LogOptions { strict: true, segment_octets: 1 << 20, ..LogOptions::new(data, self.cluster_id.0, 1, 1) };
+        let (segment_octets, snapshot_every_octets) = self.octets;
+        let options = LogOptions::new(data, self.cluster_id.0, 1, 1);
+        let options = LogOptions { strict: true, segment_octets, snapshot_every_octets, ..options };
         let identity = self.node_key.certified(vec![self_signed(&self.node_key).to_vec().into()]).unwrap();
         let projection = Arc::new(Projection::new(&registry));
         let control_options = ControlOptions {
             registry: registry.clone(),
             projection: Some(projection.clone()),
+            trim_octets: segment_octets,
             ..ControlOptions::default()
         };
         let log = Log::open(

@@ -92,10 +92,6 @@ impl LogStore {
         &self.wal
     }
 
-    pub(crate) fn gaps(&self) -> &Arc<Gaps> {
-        &self.gaps
-    }
-
     /// Applied entries as peers exchange them: what comes after them may be another's tomorrow.
     pub(crate) fn archive_frames(&self, from: u64, to: u64, octets_max: usize) -> io::Result<Vec<BackfillFrame>> {
         let applied = (self.basis)().covered.map_or(0, |(index, _)| index + 1);

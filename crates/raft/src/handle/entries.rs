@@ -11,10 +11,12 @@ use certwright_core::time::Timestamp;
 use certwright_proto::storage::EntryParts;
 use certwright_seams::exec::compute;
 
+use crate::base::Bases;
 use crate::chain::Chain;
 use crate::consensus::{EntryPayload, store};
 use crate::error::ReadError;
 use crate::fold::shared::Shared;
+use crate::handle::retention::History;
 use crate::limits::{ENTRY_CACHE_MAX, READ_OCTETS_MAX};
 use crate::view::{AppliedEntry, Effective};
 use crate::wal::gaps::Gaps;
@@ -30,6 +32,7 @@ pub(crate) struct Entries<F: Fold> {
     shared: Arc<Shared<F>>,
     wal: Wal,
     gaps: Arc<Gaps>,
+    bases: Arc<Bases>,
     /// Entries read one by one from disk, as they lie there: who looks one up wants one of its transactions, and the next
     /// one soon. The one that was wanted last stands last; the first leaves.
     cache: Mutex<VecDeque<Record>>,
@@ -40,8 +43,14 @@ fn storage(error: &dyn std::fmt::Display) -> ReadError {
 }
 
 impl<F: Fold> Entries<F> {
-    pub(crate) fn new(shared: Arc<Shared<F>>, wal: Wal, gaps: Arc<Gaps>) -> Self {
-        Self { shared, wal, gaps, cache: Mutex::default() }
+    pub(crate) fn new(history: History<F>) -> Self {
+        let History { shared, wal, gaps, bases, .. } = history;
+        Self { shared, wal, gaps, bases, cache: Mutex::default() }
+    }
+
+    /// The first entry that is told: what is older may be on the disk still, and is not told any more, as anywhere else.
+    pub(crate) fn first_kept(&self) -> u64 {
+        self.bases.first_index()
     }
 
     /// Index of the last entry applied.
@@ -71,21 +80,31 @@ impl<F: Fold> Entries<F> {
         if from > applied {
             return Ok(Vec::new());
         }
+        self.require_kept(from)?;
         let recent = self.recent(from, limit);
         if !recent.is_empty() {
             return Ok(recent);
         }
         let to = applied.saturating_add(1).min(from.saturating_add(limit as u64));
-        let records = self.gaps.archive_read(&self.wal, from, to, READ_OCTETS_MAX).map_err(|error| storage(&error))?;
+        let records = self.gaps.archive_read(&self.wal, from, to, READ_OCTETS_MAX);
+        // It may have gone while it was read.
+        self.require_kept(from)?;
+        let records = records.map_err(|error| storage(&error))?;
         if records.is_empty() {
             return Err(ReadError::TooOld { first: self.first_after_gap(from, applied)? });
         }
         records.into_iter().map(|record| self.decode(record)).collect()
     }
 
+    fn require_kept(&self, from: u64) -> Result<(), ReadError> {
+        let first = self.first_kept();
+        if from >= first { Ok(()) } else { Err(ReadError::TooOld { first }) }
+    }
+
     /// As [`range`](Self::range), for those who must not block: what is not recent is read on a worker. `Gap` when it is
     /// still to come from the other nodes.
     pub(crate) async fn fetch(self: &Arc<Self>, from: u64, limit: usize) -> Result<Vec<Found<F::Event>>, ReadError> {
+        self.require_kept(from)?;
         let recent = self.recent(from, limit);
         if from > self.applied() || !recent.is_empty() {
             return Ok(recent);
@@ -139,6 +158,9 @@ impl<F: Fold> Entries<F> {
     /// The applied entry with that index; `None` when it is not applied here or no longer kept. State shows an entry a moment
     /// before it counts as applied: it is here from then on.
     pub(crate) fn get(&self, index: u64) -> Result<Option<Found<F::Event>>, ReadError> {
+        if index < self.first_kept() {
+            return Ok(None);
+        }
         if let Some(entry) = self.shared.recent().get(index) {
             return Ok(Some(entry));
         }
@@ -151,6 +173,9 @@ impl<F: Fold> Entries<F> {
     /// The transaction at a position, if it took effect; as [`get`](Self::get). Of an entry on disk nothing else is decoded.
     pub(crate) fn transaction(&self, position: Position) -> Result<Option<Effective<F::Event>>, ReadError> {
         let Position { index, ordinal } = position;
+        if index < self.first_kept() {
+            return Ok(None);
+        }
         if let Some(entry) = self.shared.recent().get(index) {
             let found = entry.effective().find(|(at, _)| *at == position);
             return Ok(found.map(|(_, transaction)| Effective { at: entry.at, transaction: transaction.clone() }));
@@ -172,6 +197,10 @@ impl<F: Fold> Entries<F> {
             return Ok(Some(record));
         }
         let found = self.gaps.archive_read(&self.wal, index, index + 1, READ_OCTETS_MAX);
+        // It may have gone while it was read.
+        if index < self.first_kept() {
+            return Ok(None);
+        }
         let found = found.map_err(|error| storage(&error))?.into_iter().next();
         if let Some(record) = &found {
             let mut cache = self.cache();

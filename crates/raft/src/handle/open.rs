@@ -16,11 +16,13 @@ use super::backfill::Backfill;
 use super::introductions::Introductions;
 use super::leadership::Follower;
 use super::propose::Packer;
+use super::retention::History;
 use super::silence::Heard;
 use super::snapshots::cut_when_due;
 use super::timekeeping::Timekeeper;
 use super::witness::Witness;
 use super::{Inner, Log};
+use crate::base::Bases;
 use crate::consensus::store::{LogStore, mark_of};
 use crate::consensus::{Types, runtime};
 use crate::error::OpenError;
@@ -83,6 +85,7 @@ fn config(options: &LogOptions) -> Result<Config, OpenError> {
 struct Stored<F: Fold> {
     wal: Wal,
     gaps: Arc<Gaps>,
+    bases: Arc<Bases>,
     snapshots: Arc<Snapshots>,
     replica: Replica<F>,
     committed_before: u64,
@@ -116,8 +119,10 @@ impl<F: Fold> Stored<F> {
         let replica = snapshot.unwrap_or_else(|| Replica::genesis(&options.cluster_id));
         let (disk, entropy) = (Arc::clone(&seams.disk), Arc::clone(&seams.entropy));
         let gaps = Gaps::open(disk, entropy, &options.data.join("backfill"), identity)?;
+        let bases = Bases::open(Arc::clone(&seams.disk), &options.data, owner, wal.floor())?;
         jump_to(&wal, &gaps, &replica, committed_before).await?;
-        Ok(Self { wal, gaps: Arc::new(gaps), snapshots: Arc::new(snapshots), replica, committed_before })
+        let (gaps, bases, snapshots) = (Arc::new(gaps), Arc::new(bases), Arc::new(snapshots));
+        Ok(Self { wal, gaps, bases, snapshots, replica, committed_before })
     }
 }
 
@@ -166,7 +171,7 @@ impl<F: Fold> Log<F> {
         let config = Arc::new(config(&options)?);
         let metrics = LogMetrics::register(&options.registry).map_err(|error| OpenError::Options(error.to_string()))?;
         let stored = Stored::open(&options, &seams, &*codec, &metrics).await?;
-        let Stored { wal, gaps, snapshots, replica, committed_before } = stored;
+        let Stored { wal, gaps, bases, snapshots, replica, committed_before } = stored;
         let log_end = wal.last_mark().map_or(0, |last| last.index);
         let pins = Arc::new(Pins::default());
         let shared = Shared::new(replica, codec, seams.clone(), metrics, Arc::clone(&pins), &options, committed_before);
@@ -191,8 +196,10 @@ impl<F: Fold> Log<F> {
         let raft = runtime::scope(Arc::clone(&seams.entropy), building)
             .await
             .map_err(|error| OpenError::Consensus(error.to_string()))?;
-        let entries = Arc::new(Entries::new(Arc::clone(&shared), wal, Arc::clone(&gaps)));
-        let parts = Parts { node_id: options.node_id, raft, shared, store, gaps, entries, snapshots, channels, deaths };
+        let cluster_id = options.cluster_id;
+        let history = History { shared: Arc::clone(&shared), wal, gaps, bases, cluster_id };
+        shared.metrics.history_first_index.set(i64::try_from(history.bases.first_index()).unwrap_or(i64::MAX));
+        let parts = Parts { node_id: options.node_id, raft, shared, store, history, snapshots, channels, deaths };
         Ok(Self::start(parts, projector, projection, log_end))
     }
 
@@ -202,7 +209,8 @@ impl<F: Fold> Log<F> {
         projection: Box<dyn ProjectionStore>,
         log_end: u64,
     ) -> Self {
-        let Parts { node_id, raft, shared, store, gaps, entries, snapshots, channels, deaths } = parts;
+        let Parts { node_id, raft, shared, store, history, snapshots, channels, deaths } = parts;
+        let (gaps, entries) = (Arc::clone(&history.gaps), Arc::new(Entries::new(history.clone())));
         let (cancel, stopped) = (CancellationToken::new(), CancellationToken::new());
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
         let follower = Follower {
@@ -241,6 +249,8 @@ impl<F: Fold> Log<F> {
             shared,
             store,
             entries,
+            history,
+            first_state: tokio::sync::Mutex::default(),
             snapshots,
             channels,
             witness,
@@ -262,8 +272,7 @@ struct Parts<F: Fold> {
     raft: Raft<Types, Machine<F>>,
     shared: Arc<Shared<F>>,
     store: LogStore,
-    gaps: Arc<Gaps>,
-    entries: Arc<Entries<F>>,
+    history: History<F>,
     snapshots: Arc<Snapshots>,
     channels: Arc<Channels>,
     deaths: Arc<Deaths>,

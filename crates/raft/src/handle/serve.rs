@@ -43,6 +43,7 @@ impl<F: Fold> Log<F> {
             pins: Arc::clone(self.inner.channels.pins()),
             witness: Arc::clone(&self.inner.witness),
             snapshots: Arc::clone(&self.inner.snapshots),
+            bases: Arc::clone(&self.inner.history.bases),
             exec: Arc::clone(&self.inner.shared.seams.exec),
             receiving: Arc::new(Semaphore::new(1)),
             clock: Arc::clone(&self.inner.shared.seams.clock),

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use certwright_core::log::Fold;
 use certwright_proto::internal::v1::raft_server::Raft as RaftRpc;
 use certwright_proto::internal::v1::{
-    BackfillFrame, BackfillRequest, ClockRequest, ClockResponse, Envelope, IntroduceRequest, IntroduceResponse,
-    PinnedMember, SnapshotChunk,
+    BackfillFrame, BackfillRequest, BaseRequest, ClockRequest, ClockResponse, Envelope, IntroduceRequest,
+    IntroduceResponse, PinnedMember, SnapshotChunk,
 };
+use certwright_seams::exec::compute;
 use certwright_seams::{Clock, Exec};
 use futures_util::stream::{Stream, StreamExt};
 use openraft::Raft;
@@ -24,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::client::{envelope, open};
 use super::pins::Pins;
 use super::transfer;
+use crate::base::Bases;
 use crate::consensus::store::LogStore;
 use crate::consensus::wire::{
     AppendForm, AppendedForm, DeathForm, TransferForm, VoteRequestForm, VoteResponseForm, need, streamed_form,
@@ -44,6 +46,7 @@ pub(crate) struct PeerService<F: Fold> {
     pub(crate) pins: Arc<Pins>,
     pub(crate) witness: Arc<Witness<F>>,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) bases: Arc<Bases>,
     pub(crate) exec: Arc<dyn Exec>,
     /// One snapshot at a time.
     pub(crate) receiving: Arc<Semaphore>,
@@ -115,6 +118,7 @@ type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl<F: Fold> RaftRpc for PeerService<F> {
     type StreamAppendStream = Frames<Envelope>;
     type BackfillStream = Frames<BackfillFrame>;
+    type BaseStream = Frames<SnapshotChunk>;
 
     async fn vote(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
         let peer = peer(&request)?;
@@ -235,6 +239,16 @@ impl<F: Fold> RaftRpc for PeerService<F> {
         let form: DeathForm = open(request.into_inner()).map_err(malformed)?;
         let leader = need(form.leader).map_err(malformed)?;
         Ok(Response::new(envelope(&self.witness.testify(leader.into()).await)))
+    }
+
+    async fn base(&self, request: Request<BaseRequest>) -> Result<Response<Self::BaseStream>, Status> {
+        let BaseRequest { first_index } = request.into_inner();
+        let base = self.bases.base().filter(|base| base.floor.first_index == first_index);
+        let base = base.ok_or_else(|| Status::not_found(format!("history does not begin with {first_index} here")))?;
+        let (bases, octets) = (Arc::clone(&self.bases), base.file.octets);
+        let opened = compute(&*self.exec, "snapshot", move || bases.open_file(&base)).await;
+        let file = opened.map_err(|error| Status::unavailable(format!("the snapshot cannot be read: {error}")))?;
+        Ok(Response::new(transfer::chunks(file, octets, Arc::clone(&self.exec))))
     }
 
     async fn backfill(&self, request: Request<BackfillRequest>) -> Result<Response<Self::BackfillStream>, Status> {

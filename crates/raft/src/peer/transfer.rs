@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use certwright_proto::internal::v1::{Envelope, SnapshotChunk};
 use certwright_seams::Exec;
 use certwright_seams::disk::File;
 use certwright_seams::exec::compute;
+use futures_util::Stream;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -34,6 +36,9 @@ const POOL: &str = "snapshot";
 const CHUNKS_AHEAD: usize = 2;
 
 type SnapshotOf = openraft::alias::SnapshotOf<Types, SnapshotFile>;
+
+/// Chunks of a file on their way.
+pub(crate) type ChunkStream = Pin<Box<dyn Stream<Item = Result<SnapshotChunk, Status>> + Send>>;
 
 /// Why a snapshot was not sent.
 #[derive(Debug)]
@@ -273,6 +278,29 @@ async fn keep(
         return Err(Broken::Sender(Status::invalid_argument("the snapshot is shorter than announced")));
     }
     compute(&**exec, POOL, move || file.sync_data()).await.map_err(disk).map_err(Broken::Here)
+}
+
+/// A file as chunks, read as they are taken.
+pub(crate) fn chunks(file: Box<dyn File>, octets: u64, exec: Arc<dyn Exec>) -> ChunkStream {
+    let file: Arc<dyn File> = file.into();
+    let chunks = futures_util::stream::try_unfold((file, 0), move |(file, offset)| {
+        let exec = Arc::clone(&exec);
+        async move {
+            let length = (octets - offset).min(SNAPSHOT_CHUNK_OCTETS_MAX as u64) as usize;
+            if length == 0 {
+                return Ok(None);
+            }
+            let reading = Arc::clone(&file);
+            let data = compute(&*exec, POOL, move || {
+                let mut buffer = vec![0; length];
+                let read = reading.read_at(offset, &mut buffer)?;
+                if read == length { Ok(buffer) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
+            });
+            let data = data.await.map_err(disk)?;
+            Ok(Some((chunk(Bytes::new(), data.into()), (file, offset + length as u64))))
+        }
+    });
+    Box::pin(chunks)
 }
 
 /// Wraps the receiver's vote.

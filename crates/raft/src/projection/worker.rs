@@ -169,6 +169,11 @@ impl<F: Fold> Worker<F> {
     fn step(&self, reached: &mut Reached) -> Result<bool, ProjectionError> {
         let entries = match self.entries.range(reached.index + 1, PROJECTION_BATCH_ENTRIES_MAX) {
             Ok(entries) => entries,
+            // History begins later: nothing is missing that could be looked up.
+            Err(ReadError::TooOld { first }) if first == self.entries.first_kept() => {
+                *reached = Reached { index: first.saturating_sub(1).max(reached.index), skipped: reached.skipped };
+                return Ok(true);
+            }
             Err(ReadError::TooOld { first }) => {
                 tracing::warn!(
                     from = reached.index + 1,

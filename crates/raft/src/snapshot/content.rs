@@ -13,6 +13,7 @@ use certwright_seams::disk::File;
 use prost::Message;
 
 use super::format::{Kind, Reader, Writer};
+use crate::chain::Chain;
 use crate::consensus::SnapshotMeta;
 use crate::consensus::record::{SnapshotMetaForm, decode, encode};
 use crate::fold::dedup::{Dedup, decode_rows};
@@ -135,6 +136,25 @@ fn read_header(reader: &mut Reader<'_>, owner: Owner) -> io::Result<HeaderForm> 
 /// What a snapshot covers, without reading further than its header.
 pub(crate) fn read_meta(file: &dyn File, owner: Owner) -> io::Result<SnapshotMeta> {
     read_header(&mut Reader::new(file)?, owner)?.meta.unwrap_or_default().try_into()
+}
+
+/// Where a snapshot stands.
+pub(crate) struct Extent {
+    /// The index after the last entry in it.
+    pub(crate) next_index: u64,
+    /// The chain's value there.
+    pub(crate) chain: Chain,
+    /// Log time.
+    pub(crate) at: Timestamp,
+}
+
+/// Where a snapshot stands, without reading further than its header.
+pub(crate) fn read_extent(file: &dyn File, owner: Owner) -> io::Result<Extent> {
+    let header = read_header(&mut Reader::new(file)?, owner)?;
+    let meta: SnapshotMeta = header.meta.unwrap_or_default().try_into()?;
+    let chain = header.chain.as_ref().try_into().map_err(|_| damaged("its chain value is malformed"))?;
+    let next_index = meta.last_log_id.as_ref().map_or(0, |last| last.index() + 1);
+    Ok(Extent { next_index, chain, at: Timestamp::from_millis(header.at_millis) })
 }
 
 /// The chunks of the state, as an iterator; remembers what stopped it.

@@ -39,6 +39,8 @@ pub(crate) struct Snapshots {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     owner: Owner,
+    /// The newest so many stay.
+    kept: usize,
     temporaries: AtomicU64,
     /// The part that began to arrive last.
     arriving: Mutex<Option<PathBuf>>,
@@ -67,7 +69,13 @@ impl Snapshots {
 
     /// The directory as it is, to be read.
     pub(crate) fn at(disk: Arc<dyn Disk>, directory: PathBuf, owner: Owner) -> Self {
-        Self { disk, directory, owner, temporaries: AtomicU64::new(0), arriving: Mutex::default() }
+        let (kept, temporaries, arriving) = (SNAPSHOTS_KEPT, AtomicU64::new(0), Mutex::default());
+        Self { disk, directory, owner, kept, temporaries, arriving }
+    }
+
+    /// The same, of which only the newest one stays.
+    pub(crate) fn keeping_one(self) -> Self {
+        Self { kept: 1, ..self }
     }
 
     /// Every snapshot that is whole, oldest first, with the replica that it holds; and those that are not. Blocks.
@@ -90,6 +98,9 @@ impl Snapshots {
     }
 
     fn list(&self, suffix: &str) -> io::Result<Vec<PathBuf>> {
+        if !self.disk.exists(&self.directory)? {
+            return Ok(Vec::new());
+        }
         let names = self.disk.list(&self.directory)?;
         Ok(names
             .into_iter()
@@ -186,7 +197,8 @@ impl Snapshots {
         published
     }
 
-    fn publish(&self, temporary: &Path, last: Option<&LogId>, octets: u64) -> io::Result<SnapshotFile> {
+    /// Gives a whole, durable file its name, durably, and removes those that are too old. Blocks.
+    pub(crate) fn publish(&self, temporary: &Path, last: Option<&LogId>, octets: u64) -> io::Result<SnapshotFile> {
         let path = self.path(last);
         self.disk.rename(temporary, &path)?;
         self.disk.sync_dir(&self.directory)?;
@@ -196,7 +208,7 @@ impl Snapshots {
 
     fn prune(&self) -> io::Result<()> {
         let all = self.list(SUFFIX)?;
-        for path in all.iter().rev().skip(SNAPSHOTS_KEPT) {
+        for path in all.iter().rev().skip(self.kept) {
             self.disk.remove(path)?;
         }
         // Whoever has a newer snapshot needs no more of an older one, unless that is just arriving.
@@ -205,6 +217,12 @@ impl Snapshots {
             self.disk.remove(path)?;
         }
         Ok(())
+    }
+
+    /// Removes those before that one. Blocks.
+    pub(crate) fn remove_before(&self, file: &SnapshotFile) -> io::Result<()> {
+        let all = self.list(SUFFIX)?;
+        all.iter().filter(|path| **path < file.path).try_for_each(|path| self.disk.remove(path))
     }
 
     /// Reads and verifies a file; a received one is then given its name. Blocks.
@@ -308,7 +326,8 @@ impl Snapshots {
         }
     }
 
-    fn set_aside(&self, path: &Path) -> io::Result<()> {
+    /// Takes a damaged snapshot out of use; it stays for those who want to look at it. Blocks.
+    pub(crate) fn set_aside(&self, path: &Path) -> io::Result<()> {
         let aside = path.with_extension(&ASIDE_SUFFIX[1..]);
         tracing::error!(path = %aside.display(), "a damaged snapshot was set aside");
         self.disk.rename(path, &aside)?;

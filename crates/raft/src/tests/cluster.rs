@@ -59,6 +59,7 @@ pub(super) struct Node {
     data: TempDir,
     running: Option<Running>,
     pub(super) snapshot_every_octets: u64,
+    pub(super) segment_octets: u64,
     pub(super) strict: bool,
     pub(super) election_millis: (u64, u64),
     registry: prometheus::Registry,
@@ -81,6 +82,7 @@ impl Node {
             data: tempfile::tempdir().unwrap(),
             running: None,
             snapshot_every_octets: 1 << 30,
+            segment_octets: 4 * 1024 * 1024,
             strict: true,
             election_millis: (500, 1000),
             registry: prometheus::Registry::new(),
@@ -96,7 +98,7 @@ impl Node {
         self.registry = prometheus::Registry::new();
         LogOptions {
             registry: self.registry.clone(),
-            segment_octets: 4 * 1024 * 1024,
+            segment_octets: self.segment_octets,
             snapshot_every_octets: self.snapshot_every_octets,
             strict: self.strict,
             election_millis: self.election_millis,
@@ -199,8 +201,8 @@ impl Cluster {
 
     /// Starts a new node and adds it as a learner.
     pub(super) async fn join(&mut self, node_id: u64) {
-        let election_millis = self.nodes[0].election_millis;
-        let mut node = Node { election_millis, ..Node::new(node_id).await };
+        let Node { election_millis, segment_octets, .. } = self.nodes[0];
+        let mut node = Node { election_millis, segment_octets, ..Node::new(node_id).await };
         let peers = self.nodes.iter().map(|node| node.member.clone()).collect();
         node.start().await.trust(peers);
         let member = node.member.clone();

@@ -11,8 +11,13 @@ use crate::{ReadError, WatchItem};
 const WORD_OCTETS: usize = 10_000;
 
 pub(super) async fn cutting(voters: u64) -> Cluster {
+    cutting_with(voters, 4 * 1024 * 1024).await
+}
+
+/// The same with segments of that size.
+pub(super) async fn cutting_with(voters: u64, segment_octets: u64) -> Cluster {
     let mut cluster = Cluster { nodes: vec![super::cluster::Node::new(1).await] };
-    cluster.nodes[0].snapshot_every_octets = 100_000;
+    (cluster.nodes[0].snapshot_every_octets, cluster.nodes[0].segment_octets) = (100_000, segment_octets);
     let me = cluster.nodes[0].member.clone();
     cluster.nodes[0].start().await.initialize(me).await.unwrap();
     for node_id in 2..=voters {

@@ -1,6 +1,6 @@
 //! Every segment on disk and which entries it holds for good; entries that Raft has purged are read from here.
 //!
-//! It refuses to delete: retention is decided by those who know what the entries are worth.
+//! It refuses to decide what goes: that is for those who know what the entries are worth.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -152,6 +152,27 @@ impl Archive {
     /// The least index that may be on disk.
     pub(super) fn first_index(&self) -> u64 {
         self.members.first().map_or(0, |member| member.segment.header.start.next_index)
+    }
+
+    /// The first segment, when it is sealed, is not the last one, and holds nothing from that index on.
+    pub(super) fn droppable(&self, before: u64) -> Option<Arc<Segment>> {
+        let [first, _, ..] = self.members.as_slice() else { return None };
+        let seal = first.seal.filter(|seal| seal.end.next_index <= before)?;
+        debug_assert!(seal.end.next_index >= first.low);
+        Some(Arc::clone(&first.segment))
+    }
+
+    /// Forgets the first segment: nobody finds entries there from now on.
+    pub(super) fn drop_first(&mut self) {
+        if self.members.is_empty() {
+            return;
+        }
+        let sequence = self.members[0].segment.header.first_sequence;
+        if let Some(place) = self.loaded.iter().position(|loaded| *loaded == sequence) {
+            self.loaded.remove(place);
+            self.loaded_entries -= self.entries_in(sequence);
+        }
+        self.members.remove(0);
     }
 
     /// Where segments begin whose beginning was never superseded, as far as the chain is known there.

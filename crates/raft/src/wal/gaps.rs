@@ -20,7 +20,7 @@ use super::header::{ChainPoint, SegmentHeader};
 use super::segment::{self, Segment, parse_name};
 use super::spare::FILE_MODE;
 use super::writer::write_seal;
-use super::{DIRECTORY_MODE, Identity, Record, Wal};
+use super::{DIRECTORY_MODE, Floor, Identity, Record, Wal};
 use crate::chain::{self, Chain, Link};
 use crate::consensus::record::{decode, encode};
 use crate::limits::{GAPS_OCTETS_MAX, READ_OCTETS_MAX};
@@ -238,8 +238,66 @@ impl Gaps {
         Ok(())
     }
 
+    /// Forgets the gaps below a floor and what filled them; one across it begins at the floor, or with the segment that leads
+    /// across it. The list is durable before anything is deleted.
+    pub(crate) fn raise(&self, floor: &Floor) -> io::Result<()> {
+        let first = floor.first_index;
+        if guard(&self.list).iter().all(|gap| gap.from >= first) {
+            return self.sweep();
+        }
+        let across = |gap: &Gap| {
+            let (mut at, mut end) = (Progress { next_index: gap.from, chain: gap.from_chain }, None);
+            while let Some((_, seal)) = self.sealed(at).filter(|(_, seal)| seal.end.next_index <= first) {
+                let Some(chain) = seal.end.chain else { break };
+                at = Progress { next_index: seal.end.next_index, chain };
+                end = Some(at);
+            }
+            end
+        };
+        let mut is_closed = false;
+        self.change(|list| {
+            is_closed = list.iter().any(|gap| !gap.filled && gap.to <= first);
+            list.retain(|gap| gap.to > first);
+            for gap in list.iter_mut().filter(|gap| gap.from < first) {
+                let begins = match gap.filled {
+                    true => across(gap),
+                    false => Some(Progress { next_index: first, chain: floor.chain }),
+                };
+                if let Some(Progress { next_index, chain }) = begins {
+                    (gap.from, gap.from_chain) = (next_index, chain);
+                }
+            }
+        })?;
+        self.load();
+        self.sweep()?;
+        // What nobody waits for any more is as good as filled.
+        self.changes.send_modify(|filled| *filled += u64::from(is_closed));
+        Ok(())
+    }
+
+    /// Whether a gap begins before that index with something that is not needed.
+    pub(crate) fn has_below(&self, first_index: u64) -> bool {
+        guard(&self.list).iter().any(|gap| gap.to <= first_index || !gap.filled && gap.from < first_index)
+    }
+
+    /// Removes what belongs to no gap.
+    fn sweep(&self) -> io::Result<()> {
+        let gaps = guard(&self.list).clone();
+        let belongs =
+            |sequence: u64| gaps.iter().any(|gap| (sequence_of(gap.from)..sequence_of(gap.to)).contains(&sequence));
+        for name in self.disk.list(&self.directory)? {
+            if parse_name(&name).is_some_and(|sequence| !belongs(sequence)) {
+                self.disk.remove(&self.directory.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds entries that continue what is there as one more sealed segment, durably. Nobody sees them yet.
     pub(crate) fn add(&self, at: Progress, records: &[Record]) -> io::Result<Progress> {
+        if !self.lacks(at.next_index) {
+            return Err(io::Error::other("the gap is not there any more"));
+        }
         let header = SegmentHeader {
             identity: self.identity,
             first_sequence: sequence_of(at.next_index),

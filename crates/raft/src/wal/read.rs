@@ -16,6 +16,14 @@ use super::{Identity, Record};
 /// Entries by index.
 pub(crate) type Entries = BTreeMap<u64, Record>;
 
+/// Whose log it is; `None` when there is no segment.
+pub(crate) fn identity(disk: &dyn Disk, directory: &Path) -> Result<Option<Identity>, WalError> {
+    let names = disk.list(directory).map_err(WalError::io("list", directory))?;
+    let first = names.iter().find_map(|name| Some((directory.join(name), segment::parse_name(name)?)));
+    let header = first.map(|(path, sequence)| segment::read_header(disk, path, sequence, None)).transpose()?;
+    Ok(header.map(|segment| segment.header.identity))
+}
+
 /// Whose log it is and its entries, superseded ones left out; `None` when there is no segment. All of it comes into
 /// memory, unlike what [`verify`](super::verify) reads.
 pub(crate) fn entries(disk: &dyn Disk, directory: &Path) -> Result<Option<(Identity, Entries)>, WalError> {

@@ -11,6 +11,7 @@ use certwright_seams::disk::{Disk, Open};
 use super::archive::{self, Archive, Index};
 use super::chains::Chains;
 use super::error::WalError;
+use super::floor::{self, Floor};
 use super::fold::{Fold, agree};
 use super::frame::{Frame, Read, Seal};
 use super::live::{Live, Location};
@@ -34,11 +35,15 @@ pub(super) fn open(
     directory: &Path,
     identity: Identity,
     options: &WalOptions,
+    floor: Option<&Floor>,
 ) -> Result<Option<Opened>, WalError> {
     let segments: Vec<Arc<Segment>> =
         segment::list(disk, directory, Some(identity))?.into_iter().map(Arc::new).collect();
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(None) };
-    let needed = last_purge(disk, last)?;
+    check_first(directory, first, floor)?;
+    // A log that was begun at a floor needs nothing from before it.
+    let begun_at = if first.header.first_sequence == 1 { first.header.start.next_index } else { 0 };
+    let needed = last_purge(disk, last)?.max(begun_at);
     let Some(live_from) = segments.iter().rposition(|segment| segment.header.start.next_index <= needed) else {
         return Err(missing(directory, first.header.first_sequence.saturating_sub(1)));
     };
@@ -65,6 +70,14 @@ fn make_durable(disk: &dyn Disk, directory: &Path, before_last: &[Arc<Segment>])
         segment.write_again(disk, &octets, &walk)?;
     }
     disk.sync_dir(directory).map_err(WalError::io("sync", directory))
+}
+
+/// A log begins with its first segment, or where its floor says that it may.
+fn check_first(directory: &Path, first: &Segment, floor: Option<&Floor>) -> Result<(), WalError> {
+    floor::check_first(&first.header, floor).map_err(|what| match first.header.first_sequence {
+        1 => WalError::corrupt(&first.path, 0, what),
+        sequence => missing(directory, sequence - 1),
+    })
 }
 
 fn missing(directory: &Path, sequence: u64) -> WalError {

@@ -18,6 +18,7 @@ mod golden;
 mod kills;
 mod model;
 mod restarts;
+mod trims;
 mod verification;
 
 const DIRECTORY: &str = "/data/log";

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::error::WalError;
+use super::floor::Floor;
 use crate::limits;
 
 /// Whose log this is; a directory of another cluster, node or epoch is refused.
@@ -84,6 +85,8 @@ pub struct WalOptions {
     pub not_after: Option<NotAfter>,
     /// Told after every fdatasync.
     pub observer: Option<SyncObserver>,
+    /// Where a log begins that is made anew; the first entry of all if absent.
+    pub start: Option<Floor>,
 }
 
 impl WalOptions {
@@ -96,6 +99,7 @@ impl WalOptions {
             batch_octets: limits::WAL_BATCH_OCTETS_MAX,
             not_after: None,
             observer: None,
+            start: None,
         }
     }
 

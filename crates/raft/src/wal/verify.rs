@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use certwright_seams::disk::{Disk, File, Open};
 
 use super::error::WalError;
+use super::floor::{self, Floor};
 use super::header::ChainPoint;
 use super::segment::{Segment, parse_name};
 use super::{Identity, LOCK_NAME, Record};
@@ -39,6 +40,8 @@ pub struct Report {
     pub entries: u64,
     /// Index that the first entry on disk has.
     pub first_index: u64,
+    /// Where the history begins that is kept, once older entries were deleted. Some of those may still be on disk.
+    pub floor: Option<Floor>,
     /// Index after the last entry verified.
     pub next_index: u64,
     /// The chain's value there; `None` when it continues from a snapshot whose value was not recorded.
@@ -126,7 +129,7 @@ pub(super) fn check(disk: &dyn Disk, places: Places<'_>, in_use: bool, see: &mut
     let names = disk.list(places.log).map_err(WalError::io("list", places.log))?;
     let sequences: Vec<u64> = names.iter().filter_map(|name| parse_name(name)).collect();
     let mut check = Check::new(disk, places.log, in_use, see);
-    let outcome = check.log(&sequences).and_then(|()| match places.backfill {
+    let outcome = check.floor().and_then(|()| check.log(&sequences)).and_then(|()| match places.backfill {
         Some(directory) => check.backfill(directory),
         None => Ok(()),
     });
@@ -143,6 +146,14 @@ pub(super) fn check(disk: &dyn Disk, places: Places<'_>, in_use: bool, see: &mut
 enum Failed {
     Read(WalError),
     Found(Finding),
+}
+
+impl Check<'_, '_> {
+    /// Where older entries were deleted; to be called first.
+    fn floor(&mut self) -> Result<(), Failed> {
+        self.report.floor = floor::read(self.disk, self.directory).map_err(|error| Failed::header(error, 0))?;
+        Ok(())
+    }
 }
 
 impl Failed {

@@ -3,8 +3,8 @@
 //! It refuses enums that are absent or unknown.
 
 use certwright_core::event::{
-    Delivered, EpochCause, EpochOpened, Identity, Issued, NodeRecord, SealedKey, SignedCheckpoint, Stage, TokenGrant,
-    Trigger,
+    Delivered, EpochCause, EpochOpened, HistoryTrimmed, Identity, Issued, NodeRecord, SealedKey, SignedCheckpoint,
+    Stage, TokenGrant, Trigger,
 };
 use certwright_core::ids::{AgentName, AuthorityName, IssuerName, NodeName, TargetName};
 use certwright_core::log::CodecError;
@@ -38,6 +38,32 @@ impl TryFrom<v1::NodeRecord> for NodeRecord {
             raft_address: node.raft_address,
             api_address: node.api_address,
             http_address: node.http_address,
+        })
+    }
+}
+
+impl From<&HistoryTrimmed> for v1::HistoryTrimmed {
+    fn from(trimmed: &HistoryTrimmed) -> Self {
+        Self {
+            first_index: trimmed.first_index,
+            chain: octets(&trimmed.chain),
+            digest: octets(&trimmed.digest),
+            last_at_millis: trimmed.last_at.millis(),
+            last_not_after_millis: trimmed.last_not_after.millis(),
+        }
+    }
+}
+
+impl TryFrom<v1::HistoryTrimmed> for HistoryTrimmed {
+    type Error = CodecError;
+
+    fn try_from(trimmed: v1::HistoryTrimmed) -> Result<Self, CodecError> {
+        Ok(Self {
+            first_index: trimmed.first_index,
+            chain: fixed("chain", &trimmed.chain)?,
+            digest: fixed("digest", &trimmed.digest)?,
+            last_at: moment(trimmed.last_at_millis),
+            last_not_after: moment(trimmed.last_not_after_millis),
         })
     }
 }

@@ -62,7 +62,7 @@ fn golden_aggregates() {
         ("certificate", Kind::Certificate((&samples::certificate()).into())),
         ("instance", Kind::Instance((&samples::instance()).into())),
         ("bare-instance", Kind::Instance((&samples::bare_instance()).into())),
-        ("rebased-cluster", Kind::Cluster(aggregates::encode_cluster(&samples::rebased_cluster(), cut.applied))),
+        ("newer-cluster", Kind::Cluster(aggregates::encode_cluster(&samples::newer_cluster(), cut.applied))),
     ];
     let encode = |(name, kind): (&str, Kind)| line(name, &v1::Record { kind: Some(kind) }.encode_to_vec());
     let actual: String = records.into_iter().map(encode).collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::ids::NodeId;
-use certwright_core::state::Node;
+use certwright_core::state::{Node, Retention};
 use certwright_core::time::Timestamp;
 use certwright_core::{Reason, Rejection};
 use certwright_issuance::peer;
@@ -32,7 +32,8 @@ pub(super) async fn describe(doors: &Arc<Doors>) -> v1::GetClusterResponse {
     let (position, certificates, agents, due, open, cluster) = doors.log.read(|view| {
         let now = view.at.max(doors.log.clock());
         let (open, due) = (view.state.counts().open, view.state.due_count(now));
-        let cluster = (view.state.cluster.hold, view.state.cluster.format, view.at);
+        let cluster = &view.state.cluster;
+        let cluster = (cluster.hold, cluster.format, cluster.retention, view.at);
         (view.position, view.state.certificates.len(), view.state.agents.len(), due, open, cluster)
     });
     let votes = |node: &Node| status.members.voters.iter().any(|voter| voter.node_id == node.record.id);
@@ -49,13 +50,22 @@ pub(super) async fn describe(doors: &Arc<Doors>) -> v1::GetClusterResponse {
         due: due as u64,
         open_issuances: open as u64,
         format: cluster.1.0,
-        log_time: Some(moment_to_message(cluster.2)),
+        log_time: Some(moment_to_message(cluster.3)),
         clock: Some(moment_to_message(Timestamp::from_millis(doors.seams.clock.wall_millis()))),
+        retention: Some(retention(&cluster.2)),
         renewal_hold: cluster.0.map(|hold| v1::RenewalHold {
             since: Some(moment_to_message(hold.since)),
             ahead: Some(span_to_message(Duration::from_millis(hold.ahead_millis))),
             begun: hold.begun,
         }),
+    }
+}
+
+fn retention(retention: &Retention) -> v1::Retention {
+    v1::Retention {
+        keep: retention.keep.map(span_to_message),
+        first_index: retention.trimmed.map_or(0, |trimmed| trimmed.first_index),
+        last_at: retention.trimmed.map(|trimmed| moment_to_message(trimmed.last_at)),
     }
 }
 
@@ -90,6 +100,8 @@ fn describe_node(node: &Node, votes: bool, said: Option<&Said>) -> v1::Node {
             .map(|millis| moment_to_message(Timestamp::from_millis(millis))),
         format: said.map_or(0, |said| said.format),
         members: said.map(|said| said.members.clone()).unwrap_or_default(),
+        history_first_index: said.map_or(0, |said| said.history_first_index),
+        history_incomplete: said.is_some_and(|said| said.history_incomplete),
     }
 }
 

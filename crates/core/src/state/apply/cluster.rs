@@ -3,6 +3,7 @@
 //! It refuses to forget a node: removed ones stay as tombstones, so that no id recurs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::event::{Event, Identity};
 use crate::log::{Applied, Position};
@@ -59,6 +60,10 @@ impl State {
                 self.rebase(&Rebase { index: applied.position.index, from: *from, to: *to });
             }
             Event::FormatRaised { format } => cluster.format = cluster.format.max(*format),
+            Event::RetentionSet { keep_seconds } => {
+                cluster.retention.keep = (*keep_seconds > 0).then(|| Duration::from_secs(*keep_seconds));
+            }
+            Event::HistoryTrimmed(trimmed) => cluster.retention.trimmed = Some(**trimmed),
             Event::NodeIdentityIssued { node_id, identity } => {
                 if let Some(node) = cluster.nodes.get_mut(node_id) {
                     node.identity = Some(remembered(identity, applied.position));

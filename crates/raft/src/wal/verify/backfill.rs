@@ -11,7 +11,7 @@ use crate::wal::fold::{Fold, agree};
 use crate::wal::frame::{Frame, Read};
 use crate::wal::gaps::sequence_of;
 use crate::wal::header::ChainPoint;
-use crate::wal::segment::{self, Segment, Stop, file_name};
+use crate::wal::segment::{self, Segment, Stop, file_name, parse_name};
 
 impl Check<'_, '_> {
     /// Verifies every gap, as far as it is filled.
@@ -23,7 +23,7 @@ impl Check<'_, '_> {
     }
 
     fn gap(&mut self, directory: &Path, jump: Jump) -> Result<(), Failed> {
-        let mut at = jump.from;
+        let Some(mut at) = self.beginning(directory, jump)? else { return Ok(()) };
         while at.next_index < jump.to.next_index {
             let sequence = sequence_of(at.next_index);
             let path = directory.join(file_name(sequence));
@@ -43,6 +43,33 @@ impl Check<'_, '_> {
         Ok(())
     }
 
+    /// Where what is kept of a gap begins; `None` when nothing of it is. Behind a floor in the middle of it, what was fetched
+    /// begins there, or with the file that leads across the floor.
+    fn beginning(&mut self, directory: &Path, jump: Jump) -> Result<Option<ChainPoint>, Failed> {
+        let Some(floor) = self.report.floor.filter(|floor| floor.first_index > jump.from.next_index) else {
+            return Ok(Some(jump.from));
+        };
+        if floor.first_index >= jump.to.next_index {
+            return Ok(None);
+        }
+        let names = match self.disk.exists(directory) {
+            Ok(true) => self.disk.list(directory),
+            found => found.map(|_| Vec::new()),
+        };
+        let names = names.map_err(|error| Failed::Read(WalError::io("list", directory)(error)))?;
+        let across = sequence_of(jump.from.next_index)..sequence_of(floor.first_index);
+        let found = names.iter().filter_map(|name| parse_name(name)).filter(|it| across.contains(it)).max();
+        let Some(sequence) = found else { return Ok(Some(floor.point())) };
+        let segment =
+            segment::read_header(self.disk, directory.join(file_name(sequence)), sequence, self.report.identity)
+                .map_err(|error| Failed::header(error, floor.first_index))?;
+        match segment.read_seal(self.disk).map_err(Failed::Read)? {
+            Some((_, seal)) if seal.end.next_index > floor.first_index => Ok(Some(segment.header.start)),
+            // What ends before the floor is only not deleted yet.
+            _ => Ok(Some(floor.point())),
+        }
+    }
+
     /// One sealed file of entries that continue what came before it.
     fn portion(&mut self, segment: &Segment, at: ChainPoint) -> Result<ChainPoint, Failed> {
         let found = |offset, index, what: String| Failed::found(segment, offset, index, what);
@@ -53,6 +80,10 @@ impl Check<'_, '_> {
         let walk = segment.walk(&octets, |offset, Read { frame, .. }| {
             let index = if let Frame::Entry(record) = &frame { record.index } else { at.next_index };
             fold.frame(&frame).map_err(|what| found(offset, index, what))?;
+            let end = fold.chains.end();
+            if let Some(floor) = self.report.floor.filter(|floor| floor.first_index == end.next_index) {
+                agree("the floor", floor.point(), end).map_err(|what| found(offset, index, what))?;
+            }
             match &frame {
                 Frame::Entry(record) => {
                     self.report.entries += 1;

@@ -7,9 +7,10 @@ use std::path::Path;
 use certwright_seams::disk::Disk;
 
 use super::{Failed, Finding, Jump, Report, See, Seen};
-use crate::chain;
+use crate::chain::Chain;
 use crate::limits::{WAL_SEGMENT_OCTETS_MAX, WAL_SEGMENT_RESERVE_OCTETS};
 use crate::wal::error::WalError;
+use crate::wal::floor;
 use crate::wal::fold::Fold;
 use crate::wal::frame::{Frame, Read};
 use crate::wal::header::ChainPoint;
@@ -26,7 +27,7 @@ enum Next {
 /// Verification under way.
 pub(super) struct Check<'a, 'see> {
     pub(super) disk: &'a dyn Disk,
-    directory: &'a Path,
+    pub(super) directory: &'a Path,
     in_use: bool,
     pub(super) see: &'a mut See<'see>,
     pub(super) report: Report,
@@ -38,6 +39,8 @@ pub(super) struct Check<'a, 'see> {
     /// The segment before was left without its seal: this one must hold only its opening frames.
     unsealed: Option<Finding>,
     committed: Option<LogMark>,
+    /// The chain's value where the floor is, as the entries before it have it; superseded ones may have had another.
+    at_floor: Option<Chain>,
     pub(super) jumps: Vec<Jump>,
 }
 
@@ -48,6 +51,7 @@ impl<'a, 'see> Check<'a, 'see> {
             segments: 0,
             entries: 0,
             first_index: 0,
+            floor: None,
             next_index: 0,
             chain: None,
             in_use,
@@ -65,6 +69,7 @@ impl<'a, 'see> Check<'a, 'see> {
             next_sequence: None,
             unsealed: None,
             committed: None,
+            at_floor: None,
             jumps: Vec::new(),
         }
     }
@@ -87,9 +92,10 @@ impl<'a, 'see> Check<'a, 'see> {
             let next = self.segment(*sequence, sequences.len() - 1 - place)?;
             self.report.segments += 1;
             if next == Next::Stop {
-                return Ok(());
+                return self.agrees_with_floor();
             }
         }
+        self.agrees_with_floor()?;
         if self.in_use {
             return Ok(());
         }
@@ -99,6 +105,18 @@ impl<'a, 'see> Check<'a, 'see> {
             return Err(self.found_in(self.directory, 0, what));
         }
         self.spare()
+    }
+
+    /// What was deleted led to where the entries that are left begin.
+    fn agrees_with_floor(&self) -> Result<(), Failed> {
+        match (self.report.floor, self.at_floor) {
+            (Some(floor), Some(chain)) if floor.chain != chain => {
+                let what = format!("entry {} comes after another chain than the floor says", floor.first_index);
+                let (path, first_bad_index) = (self.directory.join(floor::NAME), self.report.first_index);
+                Err(Failed::Found(Finding { path, offset: 0, first_bad_index, what }))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The preallocated file becomes a segment as it is but for its beginning, which is written anew.
@@ -146,13 +164,7 @@ impl<'a, 'see> Check<'a, 'see> {
                 fold.begin(header.start).map_err(found)?;
             }
             _ => {
-                let origin = ChainPoint { next_index: 0, chain: Some(chain::genesis(&header.identity.cluster_id)) };
-                if header.first_sequence != 1 {
-                    return Err(Failed::found(segment, 0, 0, "the segments before it are missing"));
-                }
-                if header.start != origin {
-                    return Err(found("the first segment does not begin the chain".into()));
-                }
+                floor::check_first(header, self.report.floor.as_ref()).map_err(|what| found(what.into()))?;
                 self.report.identity = Some(header.identity);
                 self.report.first_index = header.start.next_index;
                 self.fold = Some(Fold::new(header.start));
@@ -178,6 +190,9 @@ impl<'a, 'see> Check<'a, 'see> {
 
     /// A frame that agrees with all before it.
     fn frame(&mut self, frame: &Frame, before: ChainPoint, after: ChainPoint) -> Result<(), String> {
+        if self.report.floor.is_some_and(|floor| floor.first_index == after.next_index) {
+            self.at_floor = after.chain;
+        }
         match frame {
             Frame::Entry(record) => {
                 self.report.entries += 1;

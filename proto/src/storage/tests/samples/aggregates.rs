@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use certwright_core::Format;
 use certwright_core::event::{NodeRecord, Stage, Trigger};
@@ -11,7 +12,7 @@ use certwright_core::ids::{AdministratorName, AuthorityName, ClusterId, IssuerNa
 use certwright_core::spec::PackedSpec;
 use certwright_core::state::{
     Agent, Authority, Certificate, Certified, CheckpointKey, Checkpoints, Cluster, Cut, Delivery, Generated,
-    IdentityState, Instance, Issuer, Node, Open, Rebase, RenewalHold, Token,
+    IdentityState, Instance, Issuer, Node, Open, Rebase, RenewalHold, Retention, Token,
 };
 
 use super::*;
@@ -117,13 +118,15 @@ fn cluster() -> Cluster {
         },
         format: Format::FIRST,
         rebases: Vec::new(),
+        retention: Retention::default(),
     }
 }
 
-/// A cluster whose log time was set back.
-pub(crate) fn rebased_cluster() -> Cluster {
+/// A cluster with all that came with format 3: its log time was set back, and old history was let go.
+pub(crate) fn newer_cluster() -> Cluster {
     let rebases = vec![Rebase { index: 18, from: at(86_400_000), to: at(3_600_000) }];
-    Cluster { format: Format(3), rebases, ..cluster() }
+    let retention = Retention { keep: Some(Duration::from_secs(86_400)), trimmed: Some(history_trimmed()) };
+    Cluster { format: Format(3), rebases, retention, ..cluster() }
 }
 
 pub(crate) fn token() -> Token {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::event::{
-    Delivered, EpochCause, EpochOpened, Identity, Issued, NodeRecord, SealedKey, SignedCheckpoint, Stage, TokenGrant,
-    Trigger,
+    Delivered, EpochCause, EpochOpened, HistoryTrimmed, Identity, Issued, NodeRecord, SealedKey, SignedCheckpoint,
+    Stage, TokenGrant, Trigger,
 };
 use certwright_core::ids::{AdministratorName, AuthorityName, ClusterId, IssuerName, NodeName, TargetName, TokenId};
 use certwright_core::log::{Append, Guard, RequestId, StreamId, Trace, Transaction};
@@ -96,6 +96,11 @@ pub(crate) fn epoch_opened() -> EpochOpened {
     EpochOpened { epoch: 3, cause: EpochCause::Restored, after_index: 41, after_chain, after, at: at(8_000) }
 }
 
+pub(crate) fn history_trimmed() -> HistoryTrimmed {
+    let (chain, digest) = ([0x16; 32], [0x17; 32]);
+    HistoryTrimmed { first_index: 40, chain, digest, last_at: at(7_000), last_not_after: at(6_000) }
+}
+
 fn cluster_events() -> Vec<Event> {
     let name = AdministratorName::parse("admin").unwrap();
     vec![
@@ -117,6 +122,8 @@ fn cluster_events() -> Vec<Event> {
         Event::EpochOpened(Box::new(epoch_opened())),
         Event::FormatRaised { format: Format(2) },
         Event::TimeRebased { from: at(86_400_000), to: at(3_600_000) },
+        Event::RetentionSet { keep_seconds: 86_400 },
+        Event::HistoryTrimmed(Box::new(history_trimmed())),
     ]
 }
 

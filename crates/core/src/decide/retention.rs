@@ -1,0 +1,50 @@
+//! Decisions about the history that is kept: for how long, and where it begins.
+//!
+//! It refuses to let go of anything that is younger than that, of certificates that have not ended, and of anything at all
+//! while it is in doubt what time it is.
+
+use std::time::Duration;
+
+use super::cluster::push;
+use super::draft::Draft;
+use crate::event::{Event, HistoryTrimmed};
+use crate::limits::{RETENTION_MAX, RETENTION_MIN};
+use crate::rejection::{Reason, Rejection};
+
+pub(super) fn set(draft: &mut Draft<'_>, keep: Option<Duration>) -> Result<(), Rejection> {
+    let keep = keep.map(|keep| Duration::from_secs(keep.as_secs()));
+    if let Some(keep) = keep.filter(|keep| !(RETENTION_MIN..=RETENTION_MAX).contains(keep)) {
+        let (least, most) = (RETENTION_MIN.as_secs() / 3600, RETENTION_MAX.as_secs() / 3600);
+        let message = format!("history is kept for {least} to {most} hours, or for ever, not for {} s", keep.as_secs());
+        return Err(Rejection::field(Reason::InvalidSpec, "keep", message));
+    }
+    if draft.state.cluster.retention.keep != keep {
+        push(draft, Event::RetentionSet { keep_seconds: keep.map_or(0, |keep| keep.as_secs()) });
+    }
+    Ok(())
+}
+
+pub(super) fn trim(draft: &mut Draft<'_>, trimmed: &HistoryTrimmed) -> Result<(), Rejection> {
+    let (cluster, now) = (&draft.state.cluster, draft.now);
+    let refused = |what: String| Err(Rejection::new(Reason::Moved, what));
+    let Some(keep) = cluster.retention.keep else { return refused("all history is kept".to_owned()) };
+    if cluster.hold.is_some() {
+        return refused("log time jumped, and nobody has said yet that it is right".to_owned());
+    }
+    let before = cluster.retention.trimmed.map_or(0, |before| before.first_index);
+    if trimmed.first_index <= before || trimmed.first_index > draft.state.applied.index {
+        let newest = draft.state.applied.index;
+        return refused(format!(
+            "history cannot begin with entry {}: it has {before} to {newest}",
+            trimmed.first_index
+        ));
+    }
+    if trimmed.last_at.plus(keep) > now {
+        return refused(format!("what was written at {} is to be kept for {} s", trimmed.last_at, keep.as_secs()));
+    }
+    if trimmed.last_not_after >= now {
+        return refused(format!("a certificate in it ends only at {}", trimmed.last_not_after));
+    }
+    push(draft, Event::HistoryTrimmed(Box::new(*trimmed)));
+    Ok(())
+}

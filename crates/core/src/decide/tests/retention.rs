@@ -1,0 +1,92 @@
+//! For how long history is kept, and when some of it may go.
+
+use std::time::Duration;
+
+use crate::command::Command;
+use crate::event::{Event, HistoryTrimmed};
+use crate::format::Format;
+use crate::ids::cluster_stream;
+use crate::limits::{RETENTION_MAX, RETENTION_MIN};
+use crate::log::StreamId;
+use crate::rejection::Reason;
+use crate::tests::fixtures::estate;
+use crate::tests::harness::{World, given};
+use crate::time::Timestamp;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn on_cluster(event: Event) -> (StreamId, Event) {
+    (cluster_stream(), event)
+}
+
+fn set(keep: Option<Duration>) -> Command {
+    Command::SetRetention { keep }
+}
+
+fn kept(keep: Duration) -> (StreamId, Event) {
+    on_cluster(Event::RetentionSet { keep_seconds: keep.as_secs() })
+}
+
+/// A cluster that writes the format which knows of retention.
+fn world() -> World {
+    let mut world = given(estate());
+    world.happen(cluster_stream(), Event::FormatRaised { format: Format(3) });
+    world
+}
+
+/// The third entry and what came before, two days ago.
+fn trimmed(world: &World) -> HistoryTrimmed {
+    let last_at = world.now.minus(2 * DAY);
+    HistoryTrimmed { first_index: 3, chain: [1; 32], digest: [2; 32], last_at, last_not_after: world.now.minus(DAY) }
+}
+
+#[test]
+fn history_is_kept_for_a_day_at_least_or_for_ever() {
+    let world = world().when(set(None)).then_unchanged();
+    for keep in [Duration::ZERO, RETENTION_MIN - Duration::from_secs(1), RETENTION_MAX + Duration::from_secs(1)] {
+        let refused = world.decide(&set(Some(keep))).unwrap_err();
+        assert_eq!((refused.reason, refused.field.as_deref()), (Reason::InvalidSpec, Some("keep")), "{keep:?}");
+    }
+    let world = world.when(set(Some(RETENTION_MIN))).then([kept(RETENTION_MIN)]);
+    // Seconds are what counts.
+    let world = world.when(set(Some(RETENTION_MIN + Duration::from_millis(1)))).then_unchanged();
+    let world = world.when(set(Some(RETENTION_MAX))).then([kept(RETENTION_MAX)]);
+    let world = world.when(set(None)).then([kept(Duration::ZERO)]);
+    assert_eq!(world.state.cluster.retention.keep, None);
+}
+
+#[test]
+fn nobody_deletes_what_a_server_could_not_know_to_be_deleted() {
+    let world = given(estate());
+    assert_eq!(world.decide(&set(Some(DAY))).unwrap_err().reason, Reason::UpgradePending);
+}
+
+#[test]
+fn only_what_is_old_and_has_ended_goes() {
+    let mut world = world();
+    let right = trimmed(&world);
+    let trim = |change: &dyn Fn(&mut HistoryTrimmed)| {
+        let mut trimmed = right;
+        change(&mut trimmed);
+        Command::TrimHistory { trimmed }
+    };
+    let refused = |world: &World, command: &Command| world.decide(command).unwrap_err().reason;
+    assert_eq!(refused(&world, &trim(&|_| {})), Reason::Moved, "all is kept");
+    world.must(&set(Some(2 * DAY)));
+    let (now, newest) = (world.now, world.state.applied.index);
+    assert_eq!(
+        refused(&world, &trim(&|it| it.last_at = now.minus(2 * DAY).plus(Duration::from_millis(1)))),
+        Reason::Moved
+    );
+    assert_eq!(refused(&world, &trim(&|it| it.last_not_after = now)), Reason::Moved, "it has not ended");
+    assert_eq!(refused(&world, &trim(&|it| it.first_index = 0)), Reason::Moved);
+    assert_eq!(refused(&world, &trim(&|it| it.first_index = newest + 1)), Reason::Moved, "of the future");
+    world.must(&Command::HoldRenewals { ahead_millis: 9 });
+    assert_eq!(refused(&world, &trim(&|_| {})), Reason::Moved, "nobody knows what time it is");
+    world.must(&Command::ReleaseRenewals);
+    let world = world.when(trim(&|_| {})).then([on_cluster(Event::HistoryTrimmed(Box::new(right)))]);
+    assert_eq!(world.state.cluster.retention.trimmed, Some(right));
+    assert_eq!(refused(&world, &trim(&|_| {})), Reason::Moved, "it has gone");
+    let without_certificates = trim(&|it| (it.first_index, it.last_not_after) = (4, Timestamp::EPOCH));
+    assert!(world.decide(&without_certificates).is_ok());
+}

@@ -1,0 +1,185 @@
+//! Letting history go: the leader says from where on it is kept, every server deletes the rest for itself.
+//!
+//! It refuses on any doubt: what is younger than it is to be kept for, or holds a certificate that has not ended, stays, by
+//! the earlier of log time and this machine's clock; nobody deletes what the leader did not vouch for in the log.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use certwright_core::Rejection;
+use certwright_core::command::Command;
+use certwright_core::event::{Event, HistoryTrimmed};
+use certwright_core::log::Trace;
+use certwright_core::state::Retention;
+use certwright_core::time::Timestamp;
+use certwright_raft::wal::Floor;
+use certwright_raft::{Allow, AppliedEntry, Beginning, Leadership, TrimError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::session::{Session, Tools};
+
+/// Between looks at what the log says.
+const TICK: Duration = Duration::from_secs(5);
+/// Between looks at the history itself: reading it takes longer the more there is.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// After a trim that failed.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Why nothing was let go.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error("{0}")]
+    Refused(#[from] Rejection),
+    #[error("{0}")]
+    Trim(#[from] TrimError),
+}
+
+/// Runs on every server until the log stops: does what the log says.
+pub(crate) async fn follow(tools: Arc<Tools>, stopped: CancellationToken) {
+    let (mut wait, mut leadership) = (TICK, tools.log.leadership());
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped.cancelled() => return,
+            () = ended(&mut leadership) => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = match obey(&tools).await {
+            Ok(()) => TICK,
+            Err(error @ (TrimError::Differs(_) | TrimError::Kept { .. })) => {
+                tracing::error!(%error, "history is not let go here: this is a bug, or this server's log was altered");
+                RETRY
+            }
+            Err(error) => {
+                tracing::warn!(%error, "history is not let go here yet");
+                RETRY
+            }
+        };
+    }
+}
+
+/// Resolves when the log has stopped.
+async fn ended(leadership: &mut watch::Receiver<Leadership>) {
+    while leadership.changed().await.is_ok() {}
+}
+
+/// Trims this server's history to where the log says, unless it is so.
+async fn obey(tools: &Tools) -> Result<(), TrimError> {
+    let trimmed = tools.log.read(|view| view.state.cluster.retention.trimmed);
+    let Some(trimmed) = trimmed else { return Ok(()) };
+    let kept = tools.log.kept();
+    let is_so = kept.is_some_and(|kept| kept.first_index == trimmed.first_index && kept.at.is_some());
+    let is_later = kept.is_some_and(|kept| kept.first_index > trimmed.first_index);
+    if is_so && !tools.log.has_leftovers() || is_later {
+        return Ok(());
+    }
+    let wanted =
+        Beginning { floor: Floor { first_index: trimmed.first_index, chain: trimmed.chain }, digest: trimmed.digest };
+    let done = tools.log.trim(wanted, vouched_for(trimmed)).await?;
+    tracing::info!(
+        first_index = trimmed.first_index,
+        segments = done.segments,
+        octets = done.octets,
+        "history begins later"
+    );
+    Ok(())
+}
+
+/// Lets go of what the leader has vouched for.
+fn vouched_for(trimmed: HistoryTrimmed) -> Allow<Event> {
+    Arc::new(move |entry| match newest(entry) {
+        (at, _) if at > trimmed.last_at => Err(format!("it was written at {at}")),
+        (_, not_after) if not_after > trimmed.last_not_after => Err(format!("a certificate in it ends at {not_after}")),
+        _ => Ok(()),
+    })
+}
+
+/// Log time of an entry, and the latest end of the certificates issued in it. Certificates of authorities are kept in state;
+/// of identities it has all that anybody asks for: who has one is told once, and then gets a new one.
+fn newest(entry: &AppliedEntry<Event>) -> (Timestamp, Timestamp) {
+    let appends = entry.transactions.iter().flat_map(|transaction| &transaction.appends);
+    let ends = appends.flat_map(|append| &append.events).filter_map(|event| match event {
+        Event::CertificateIssued(issued) => Some(issued.not_after),
+        _ => None,
+    });
+    (entry.at, ends.max().unwrap_or(Timestamp::EPOCH))
+}
+
+/// What is known of the history: for which setting, and until when nothing changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Looked {
+    retention: Retention,
+    /// When it was last said that log time is right, which changes what is old.
+    released_at: Option<Timestamp>,
+    until: Timestamp,
+    at: Duration,
+}
+
+/// Runs until the term is over.
+pub(crate) async fn run(session: Arc<Session>) {
+    let mut looked = None;
+    loop {
+        if let Err(obstacle) = look(&session, &mut looked).await {
+            tracing::warn!("history is not let go: {obstacle}");
+            tokio::time::sleep(RETRY).await;
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Looks how much of the history may go, if that may have changed, and says so in the log when it is worth it.
+async fn look(session: &Session, looked: &mut Option<Looked>) -> Result<(), Obstacle> {
+    let Tools { log, seams, .. } = &*session.tools;
+    let (retention, is_held, released_at, at) = log.read(|view| {
+        let cluster = &view.state.cluster;
+        (cluster.retention, cluster.hold.is_some(), cluster.released_at, view.at)
+    });
+    let Some(keep) = retention.keep.filter(|_| !is_held) else { return Ok(()) };
+    // Every server begins there before it begins later.
+    let is_behind = log.kept().map(|kept| kept.first_index) != retention.trimmed.map(|trimmed| trimmed.first_index);
+    let (now, here) = (at.min(Timestamp::from_millis(seams.clock.wall_millis())), seams.clock.monotonic());
+    let is_same = |it: &Looked| (it.retention, it.released_at) == (retention, released_at);
+    let is_known = |it: &Looked| is_same(it) && (now < it.until || here < it.at + LOOK_EVERY);
+    if is_behind || looked.as_ref().is_some_and(is_known) {
+        return Ok(());
+    }
+    let found = Arc::new(Mutex::new(Found { last_at: Timestamp::EPOCH, last_not_after: Timestamp::EPOCH, until: now }));
+    let prefix = log.prefix(may_go(found.clone(), keep, now)).await?;
+    let Found { last_at, last_not_after, until } = *found.lock().unwrap_or_else(PoisonError::into_inner);
+    *looked = Some(Looked { retention, released_at, until, at: here });
+    if prefix.octets < session.tools.trim_octets {
+        return Ok(());
+    }
+    let Beginning { floor, digest } = log.survey(prefix.first_index, Arc::new(|_| Ok(()))).await?;
+    let Floor { first_index, chain } = floor;
+    let trimmed = HistoryTrimmed { first_index, chain, digest, last_at, last_not_after };
+    session.act(Trace::default(), Command::TrimHistory { trimmed }).await?;
+    tracing::info!(first_index, octets = prefix.octets, %last_at, %last_not_after, "history is let go");
+    Ok(())
+}
+
+/// What was found in what may go, and when the next entry may.
+#[derive(Clone, Copy)]
+struct Found {
+    last_at: Timestamp,
+    last_not_after: Timestamp,
+    until: Timestamp,
+}
+
+/// Lets go of what is old enough and has ended.
+fn may_go(found: Arc<Mutex<Found>>, keep: Duration, now: Timestamp) -> Allow<Event> {
+    Arc::new(move |entry| {
+        let (at, not_after) = newest(entry);
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.until = at.plus(keep).max(not_after);
+        if at.plus(keep) > now {
+            return Err(format!("it was written at {at}"));
+        }
+        if not_after >= now {
+            return Err(format!("a certificate in it ends at {not_after}"));
+        }
+        (found.last_at, found.last_not_after) = (found.last_at.max(at), found.last_not_after.max(not_after));
+        Ok(())
+    })
+}
