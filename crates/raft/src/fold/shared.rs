@@ -177,6 +177,7 @@ impl<F: Fold> Shared<F> {
             if outcome.rebased == entry.log_id.index() {
                 // Nobody may see the time that holds now beside clocks that go on from the one that was taken back.
                 self.clocks.rebased(outcome.at);
+                tracing::warn!(index = outcome.rebased, from = %outcome.entry.at, to = %outcome.at, "log time was set back");
             }
             (replica.term(), outcome, cut)
         };

@@ -32,7 +32,7 @@ pub(super) async fn describe(doors: &Arc<Doors>) -> v1::GetClusterResponse {
     let (position, certificates, agents, due, open, cluster) = doors.log.read(|view| {
         let now = view.at.max(doors.log.clock());
         let (open, due) = (view.state.counts().open, view.state.due_count(now));
-        let cluster = (view.state.cluster.hold, view.state.cluster.format, view.at);
+        let cluster = (view.state.cluster.hold, view.state.cluster.format);
         (view.position, view.state.certificates.len(), view.state.agents.len(), due, open, cluster)
     });
     let votes = |node: &Node| status.members.voters.iter().any(|voter| voter.node_id == node.record.id);
@@ -49,7 +49,7 @@ pub(super) async fn describe(doors: &Arc<Doors>) -> v1::GetClusterResponse {
         due: due as u64,
         open_issuances: open as u64,
         format: cluster.1.0,
-        log_time: Some(moment_to_message(cluster.2)),
+        log_time: Some(moment_to_message(doors.log.log_time())),
         clock: Some(moment_to_message(Timestamp::from_millis(doors.seams.clock.wall_millis()))),
         renewal_hold: cluster.0.map(|hold| v1::RenewalHold {
             since: Some(moment_to_message(hold.since)),
