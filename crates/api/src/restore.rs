@@ -104,15 +104,17 @@ struct Before {
     last_node_id: u64,
 }
 
-/// Log time goes on with this machine's clock and never goes back: one that is wrong would poison it for good.
+/// Log time goes on with this machine's clock, and goes back only where an operator sets it back: a wrong one would poison it.
 fn check_clock(seams: &Seams, end: Timestamp, terms: Terms) -> Result<(), Rejection> {
     let now = Timestamp::from_millis(seams.clock.wall_millis());
     if terms.clock_is_right || now <= end.plus(CLOCK_AFTER_MAX) && now.plus(CLOCK_BEFORE_MAX) >= end {
         return Ok(());
     }
+    let then =
+        if now < end { ", and have log time set back afterwards ('certwright operator clock rebase')" } else { "" };
     let message = format!(
-        "this machine's clock says {now}, and the log ends at {end}: log time would go on from there; set the clock right, \
-         or say that it is (--clock-is-right), and have log time set back ('certwright operator clock rebase')"
+        "this machine's clock says {now}, and the log ends at {end}: set the clock right, or say that it is \
+         (--clock-is-right){then}"
     );
     Err(Rejection::new(Reason::NotReady, message))
 }

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use certwright_core::Reason;
+use certwright_core::limits::REBASE_MIN;
 use certwright_proto::v1;
 use certwright_proto::v1::cluster_client::ClusterClient;
 use serde_json::json;
@@ -12,6 +13,7 @@ use serde_json::json;
 use crate::args::{Format, Global, StatusArgs};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::operator::clock;
 use crate::output::{self, Table};
 
 /// Asks a server about the cluster.
@@ -61,7 +63,10 @@ fn health(cluster: &v1::GetClusterResponse) -> (Health, Vec<String>) {
         }
     }
     if cluster.renewal_hold.is_some() {
-        findings.push("renewals are held back because log time jumped".to_string());
+        findings.push("renewals are held back because log time jumped or was set back".to_string());
+    }
+    if let Some(ahead) = clock::ahead(cluster).filter(|ahead| *ahead > REBASE_MIN) {
+        findings.push(format!("log time is {} ahead of {}'s clock", clock::seconds(ahead), cluster.answered_by));
     }
     match (cluster.leader.is_empty(), findings.is_empty()) {
         (true, _) => {

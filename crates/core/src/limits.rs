@@ -93,9 +93,10 @@ pub const LOST_GENERATIONS_MAX: u64 = 1_000_000;
 pub const LOST_SLACK: Duration = Duration::from_secs(60);
 /// How far log time is to be ahead of the clocks before it is set back: what is less it makes up for by itself.
 pub const REBASE_MIN: Duration = Duration::from_secs(10);
-/// Times that log time was set back which state remembers: entries of before are read as of the oldest of them.
+/// Times that log time was set back which state remembers, 24 octets each: a thousand accidents. The oldest goes, and entries
+/// of before it count as of the oldest that is left.
 pub const REBASES_MAX: usize = 1024;
-/// How much later than now something that is appended may begin: clocks that differ, and more than any back-dating.
+/// How much later than now a certificate may begin that is appended: clocks that differ, and more than any back-dating.
 pub const BEGINS_AHEAD_MAX: Duration = Duration::from_secs(60);
 /// Instances that became due at once, while nothing was written, are counted up to here when somebody asks how many are due.
 pub const DUE_COUNTED_MAX: usize = 10_000;

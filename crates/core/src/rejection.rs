@@ -115,7 +115,7 @@ reasons! {
     /// The issuer's authority has no certificate or key yet.
     IssuerNotReady = "ISSUER_NOT_READY", Precondition, "wait until the authority is certified";
     /// The authority begins in the future: it was made while clocks were ahead.
-    AuthorityNotYetValid = "AUTHORITY_NOT_YET_VALID", Precondition, "have the issuer use another authority, made by the right time; the system authority comes with the cluster";
+    AuthorityNotYetValid = "AUTHORITY_NOT_YET_VALID", Precondition, "have the issuer use an authority made by the right time; where it is the system authority, make a new cluster";
     /// The issuer would be outlived by what it signs.
     IssuerExpiresFirst = "ISSUER_EXPIRES_FIRST", Precondition, "ask for a shorter duration, or renew the authority";
     /// A generation was already issued for another key.
@@ -197,7 +197,7 @@ reasons! {
     /// It would write what a server of an older build could not read.
     UpgradePending = "UPGRADE_PENDING", Precondition, "upgrade the servers that 'certwright check' names in cluster/format, or take them out";
     /// The servers' clocks, or the caller's, do not show the same time.
-    ClocksDisagree = "CLOCKS_DISAGREE", Precondition, "set the clock right that is named, or take that server out, and repeat";
+    ClocksDisagree = "CLOCKS_DISAGREE", Precondition, "set right the clock that is named; if it is yours, say it on a machine whose clock is right";
     /// Of the servers that would be left to vote too few answer.
     QuorumAtRisk = "QUORUM_AT_RISK", Precondition, "start the servers that do not answer, or take those out first";
     /// The disk refuses writes.

@@ -70,7 +70,7 @@ impl Metrics {
             ),
             held: gauge(
                 "certwright_renewals_held",
-                "1 while renewals are held back because log time jumped: somebody must say that it is right.",
+                "1 while renewals are held back because log time jumped or was set back: somebody must say that it is right.",
             ),
             leading: gauge("certwright_issuance_leading", "1 while this server decides and signs."),
             sign_seconds: valid(Histogram::with_opts(

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use certwright_core::command::Command;
-use certwright_core::limits::BEGINS_AHEAD_MAX;
+use certwright_core::limits::{BEGINS_AHEAD_MAX, REBASE_MIN};
 use certwright_core::policy::{Action, Resource};
 use certwright_core::time::Timestamp;
 use certwright_core::{Reason, Rejection};
+use certwright_proto::manifest::duration;
 use certwright_raft::ClocksApart;
 
 use crate::digest;
@@ -20,18 +21,18 @@ use crate::session::{Ask, Session};
 use crate::signing::ATTEMPTS_MAX;
 
 /// How far the caller's clock may be from the servers': it comes over a network, and people's machines are kept less well.
-const TOLD_MAX: Duration = Duration::from_secs(60);
+const CALLER_OFF_MAX: Duration = Duration::from_secs(60);
 /// How far the clocks may have gone on before it is decided: half of what log time must be ahead.
-const STILL_MAX: Duration = Duration::from_secs(5);
+const GONE_ON_MAX: Duration = Duration::from_millis(REBASE_MIN.as_millis() as u64 / 2);
 
 /// Sets log time back to what the voters' clocks show; `told` is what the caller's shows.
 pub(crate) async fn rebase(session: &Session, call: Call, told: Timestamp) -> Result<Rebased, Rejection> {
     session.allow(&call, Action::Operate, &Resource::Cluster)?;
-    // Not of the command: its time is another one whenever it is repeated.
+    // Without the time: a repeat brings another one.
     let digest = digest::of(&"RebaseTime");
     for _ in 0..ATTEMPTS_MAX {
         let to = match session.earlier(&call, digest)? {
-            // Should it be forgotten in between, nothing is set back.
+            // The log answers a repeat and never looks at this. Should it have forgotten the request meanwhile, now changes nothing.
             Some(_) => session.tools.now_here(),
             None => agreed(session, told)?,
         };
@@ -50,7 +51,7 @@ pub(crate) async fn rebase(session: &Session, call: Call, told: Timestamp) -> Re
 /// When it is decided, the clocks show what they showed: it may have waited for a quorum.
 fn still_agreed(session: &Session, to: Timestamp) -> Check {
     let log = session.tools.log.clone();
-    Box::new(move |_| log.agreed_clock().is_ok_and(|clocks| distance(clocks, to) <= STILL_MAX))
+    Box::new(move |_| log.agreed_clock().is_ok_and(|clocks| distance(clocks, to) <= GONE_ON_MAX))
 }
 
 /// What became of it, as state remembers.
@@ -71,7 +72,7 @@ fn distance(one: Timestamp, other: Timestamp) -> Duration {
 /// What all clocks show, if nothing speaks against it.
 fn agreed(session: &Session, told: Timestamp) -> Result<Timestamp, Rejection> {
     let clocks = session.tools.log.agreed_clock().map_err(|apart| refused(session, apart))?;
-    if distance(clocks, told) > TOLD_MAX {
+    if distance(clocks, told) > CALLER_OFF_MAX {
         let message = format!("the servers' clocks show {clocks}, and the caller's {told}");
         return Err(Rejection::new(Reason::ClocksDisagree, message));
     }
@@ -102,9 +103,9 @@ fn refused(session: &Session, apart: ClocksApart) -> Rejection {
                 let node = view.state.cluster.nodes.get(&voter);
                 node.map_or_else(|| format!("node {voter}"), |node| node.record.name.to_string())
             });
-            let off = Duration::from_millis(ahead_millis.unsigned_abs());
+            let off = duration::format(Duration::from_secs(ahead_millis.unsigned_abs() / 1000));
             let side = if ahead_millis > 0 { "ahead of" } else { "behind" };
-            let message = format!("the clock of {node} is {off:?} {side} the others'");
+            let message = format!("the clock of {node} is {off} {side} the others'");
             Rejection::new(Reason::ClocksDisagree, message)
         }
     }

@@ -1,6 +1,7 @@
 //! The sequencer: one task that decides commands one after another and hands them to the log in that order.
 //!
-//! It refuses to append what replicas would refuse: a command that touches what is in flight waits and is decided again.
+//! It refuses to append what replicas would refuse: a command that touches what is in flight waits and is decided again. One
+//! that sets log time back is decided with nothing beside it.
 
 mod verdict;
 
@@ -214,16 +215,17 @@ impl Sequencer {
     /// Nothing that was decided by the time before may be appended behind an entry that sets it back, and nothing may be
     /// decided before that is applied; `false` when the term is over.
     async fn alone(&mut self, arrived: Arrived) -> bool {
-        if !self.settled().await {
+        if !self.drained().await {
             arrived.job.answer(Err(not_leader().into()));
             return false;
         }
         self.consider(vec![arrived]).await;
-        self.settled().await
+        self.drained().await
     }
 
-    /// Waits until nothing is in flight; `false` when the term is over before.
-    async fn settled(&mut self) -> bool {
+    /// Waits until nothing is in flight and nothing uncertain, which may take until the term is over: then `false`. Answers that
+    /// are being settled write nothing and are not waited for.
+    async fn drained(&mut self) -> bool {
         while !(self.in_flight.is_empty() && self.uncertain.is_empty()) {
             tokio::select! {
                 biased;

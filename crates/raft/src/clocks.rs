@@ -1,6 +1,9 @@
 //! The voters' clocks as this node has heard of them, and the time that may be stamped: never far ahead of what the clocks of
 //! a majority have reached, which is their median when all are known, and no more than that when some are not.
 //!
+//! It also notices jumps of that majority, doubts clocks that seem ahead until all were asked again, and begins anew where log
+//! time was set back. A bare [`Duration`] that is kept here is a moment of the monotonic clock.
+//!
 //! It refuses to set any clock right, and to follow one that goes ahead alone: one machine's jump must not age the estate.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,7 +87,7 @@ struct Heard {
     /// The newest jump that nobody has put on record, and when it was noticed.
     jump: Option<(ClockJump, Duration)>,
     /// When log time was set back, until all voters were heard since, or had the time to answer.
-    rebased: Option<Duration>,
+    set_back_at: Option<Duration>,
 }
 
 /// The clocks of a majority went ahead of the time that passed.
@@ -142,7 +145,7 @@ impl Clocks {
     pub(crate) fn new(clock: Arc<dyn Clock>, me: u64, at: Timestamp) -> Self {
         let mut heard = Heard { me, ..Heard::default() };
         let monotonic = clock.monotonic();
-        heard.find(at, monotonic);
+        heard.learn(at, monotonic);
         heard.written(at, monotonic);
         Self { clock, heard: Mutex::new(heard) }
     }
@@ -175,7 +178,7 @@ impl Clocks {
     /// A voter said what its clock shows, between these two moments.
     pub(crate) fn note(&self, voter: u64, wall_millis: u64, asked: Duration, answered: Duration) {
         let mut heard = self.heard();
-        let is_of_before = heard.rebased.is_some_and(|since| asked < since);
+        let is_of_before = heard.set_back_at.is_some_and(|since| asked < since);
         // Whatever is beyond that no machine shows by mistake.
         if heard.voters.contains(&voter) && wall_millis <= WALL_MILLIS_MAX && !is_of_before {
             let sample = Sample { wall_millis, taken: asked + answered.saturating_sub(asked) / 2 };
@@ -184,7 +187,8 @@ impl Clocks {
     }
 
     /// Log time if it were stamped now: this node's clock, at most [`CLOCK_AHEAD_MAX`] ahead of what the clocks of a majority
-    /// have reached. It never goes back, and falls behind what it was and the time that has passed since by a little at most:
+    /// have reached. It never goes back but where log time was set back, or this node [goes on from the
+    /// log](Self::go_on_from_log), and falls behind what it was and the time that has passed since by a little at most:
     /// a clock that is set back, or of two the one that is behind, must not make time stand still. Without a majority that is
     /// all there is: nothing is ever stamped ahead on one clock's word. A node without a log that knows no voters goes by its
     /// own clock.
@@ -210,9 +214,15 @@ impl Clocks {
 
     /// This node does not lead, or has just come to: time goes on from what the log says. What it took for the time by itself
     /// nobody has written, and the clocks that said so may have been set right since.
-    pub(crate) fn follow(&self) {
+    pub(crate) fn go_on_from_log(&self) {
         let mut heard = self.heard();
         heard.base = heard.found.map(|from| Base { from, ahead_millis: 0 });
+    }
+
+    /// Log time: what the log says, and the time that has passed since; the epoch before everything.
+    pub(crate) fn log_time(&self) -> Timestamp {
+        let found = self.heard().found;
+        found.map_or(Timestamp::EPOCH, |found| Timestamp::from_millis(found.shows(self.clock.monotonic())))
     }
 
     /// Looks whether a majority jumped: every node does, all the time, so that whoever comes to lead knows.
@@ -233,10 +243,10 @@ impl Clocks {
         let mut heard = self.heard();
         heard.jump.take_if(passed);
         let monotonic = self.clock.monotonic();
-        heard.find(at, monotonic);
+        heard.learn(at, monotonic);
         if !heard.is_bounded {
             // Whoever wrote that may have ended before it put the jump on record; after a restore nobody has.
-            heard.compare(at.millis(), ABSENCE, monotonic);
+            heard.notice_jump(at.millis(), ABSENCE, monotonic);
             heard.written(at, monotonic);
         }
     }
@@ -246,7 +256,7 @@ impl Clocks {
         let mut heard = self.heard();
         heard.jump.take_if(|(jump, _)| at > jump.from.plus(JUMP));
         let monotonic = self.clock.monotonic();
-        heard.find(at, monotonic);
+        heard.learn(at, monotonic);
         if !heard.is_bounded {
             heard.written(at, monotonic);
         }
@@ -261,8 +271,8 @@ impl Clocks {
         let mut heard = self.heard();
         let monotonic = self.clock.monotonic();
         let (me, voters) = (heard.me, std::mem::take(&mut heard.voters));
-        *heard = Heard { me, voters, rebased: Some(monotonic), ..Heard::default() };
-        heard.find(to, monotonic);
+        *heard = Heard { me, voters, set_back_at: Some(monotonic), ..Heard::default() };
+        heard.learn(to, monotonic);
         heard.written(to, monotonic);
     }
 
@@ -339,7 +349,7 @@ impl Sample {
 impl Heard {
     /// Log time is that late by what was applied now. Where it goes back slowly it is a little earlier than it should be by
     /// now; what is much earlier was written long ago, and entries of consensus bring the time of before along.
-    fn find(&mut self, at: Timestamp, monotonic: Duration) {
+    fn learn(&mut self, at: Timestamp, monotonic: Duration) {
         let is_next = |found: &Sample| {
             let behind = found.shows(monotonic).saturating_sub(at.millis());
             at.millis() > found.wall_millis && behind <= SLEW_MAX.as_millis() as u64
@@ -374,7 +384,7 @@ impl Heard {
     }
 
     /// Notices a jump when a time is ahead of where time should be by now, by more than that; returns the latter.
-    fn compare(&mut self, millis: u64, tolerance: Duration, monotonic: Duration) -> Option<u64> {
+    fn notice_jump(&mut self, millis: u64, tolerance: Duration, monotonic: Duration) -> Option<u64> {
         let expected = self.reached.map(|reached| reached.shows(monotonic));
         let is_jump = |from: &u64| millis.saturating_sub(*from) > tolerance.as_millis() as u64;
         if let Some(from) = expected.filter(is_jump).filter(|_| !mutant::is(Mutant::JumpUnnoticed)) {
@@ -387,10 +397,10 @@ impl Heard {
     /// What the clocks of a majority of all voters have reached; those that are not known might show anything. Farther ahead
     /// than time can be by now it counts when all were asked again: clocks that were wrong one after the other are no majority.
     fn majority(&mut self, own: u64, monotonic: Duration) -> Option<u64> {
-        if self.rebased.is_some_and(|since| !self.was_heard_since(since, monotonic)) {
+        if self.set_back_at.is_some_and(|since| !self.was_heard_since(since, monotonic)) {
             return None;
         }
-        self.rebased = None;
+        self.set_back_at = None;
         let expected = self.reached.filter(|_| self.is_bounded).map(|reached| reached.shows(monotonic));
         let is_ahead =
             |millis: &u64| expected.is_some_and(|expected| *millis > expected.saturating_add(AHEAD_MAX_MILLIS));
@@ -426,7 +436,7 @@ impl Heard {
 
     /// Takes what a majority has reached for where time is by now.
     fn measure(&mut self, majority: u64, monotonic: Duration) {
-        let expected = self.compare(majority, if self.is_bounded { JUMP } else { ABSENCE }, monotonic);
+        let expected = self.notice_jump(majority, if self.is_bounded { JUMP } else { ABSENCE }, monotonic);
         // Log time as it was found may be ahead of them, by as much as one clock could take it along.
         let slack = SLEW_MAX.as_millis() as u64;
         self.is_bounded |= expected.is_none_or(|expected| majority.saturating_add(slack) >= expected);

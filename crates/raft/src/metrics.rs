@@ -26,6 +26,7 @@ pub(crate) struct LogMetrics {
     pub(crate) snapshot_cut_seconds: Histogram,
     pub(crate) snapshots_without_room: IntCounter,
     pub(crate) clock_ahead_seconds: Gauge,
+    pub(crate) log_time_ahead_seconds: Gauge,
     pub(crate) backfills_discarded: IntCounter,
     pub(crate) history_first_index: IntGauge,
     pub(crate) trimmed_octets: IntCounter,
@@ -96,6 +97,11 @@ impl LogMetrics {
                 "certwright_raft_snapshots_without_room_total",
                 "Snapshots that were due and found no room; each is tried again.",
             ),
+            log_time_ahead_seconds: Gauge::new(
+                "certwright_raft_log_time_ahead_seconds",
+                "Log time ahead of this machine's clock, seconds; 0 when it is not.",
+            )
+            .expect("the name is a valid metric name"),
             clock_ahead_seconds: Gauge::new(
                 "certwright_raft_clock_ahead_seconds",
                 "This machine's clock against the median of the voters'.",
@@ -112,6 +118,7 @@ impl LogMetrics {
             registry.register(Box::new(gauge.clone()))?;
         }
         registry.register(Box::new(self.clock_ahead_seconds.clone()))?;
+        registry.register(Box::new(self.log_time_ahead_seconds.clone()))?;
         for counter in [
             &self.fsync_octets,
             &self.leader_changes,

@@ -20,14 +20,16 @@ use crate::stage::Stage;
 use crate::workload::watcher::Watcher;
 use crate::workload::{self, Window};
 
-/// How far the clocks go wrong: what agents deliver is due then, or their identities have lapsed, too.
+/// How far the clocks go wrong: by an hour all that agents deliver is due, by a month their identities have lapsed, too.
 const AHEAD_MILLIS: [i64; 2] = [3_600_000, 30 * 86_400_000];
 /// Until log time has followed a majority of clocks.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(30);
 /// How far log time may be from true time once it was set back: five seconds, and what clocks differ by.
 const OFF_MAX: Duration = Duration::from_secs(8);
-/// How long what strikes meanwhile lasts, and how soon it does.
-const STRIKE_MILLIS: (u64, u64) = (3000, 300);
+/// How long what strikes meanwhile lasts at most.
+const STRIKE_LASTS_MILLIS_MAX: u64 = 3000;
+/// How soon it does.
+const STRIKE_AFTER_MILLIS_MAX: u64 = 300;
 /// How long callers work on when log time is back.
 const BUSY: Duration = Duration::from_secs(2);
 /// How long what happens then is looked at.
@@ -158,7 +160,7 @@ async fn strike_out(estate: &Estate, client: &Client, strike: Strike) -> Result<
     let leader = client.cluster(true).await?.leader;
     let servers = estate.servers();
     let follower = servers.iter().find(|server| **server != leader).cloned().unwrap_or_default();
-    sleep(Duration::from_millis(draw.next_u64() % STRIKE_MILLIS.1)).await;
+    sleep(Duration::from_millis(draw.next_u64() % STRIKE_AFTER_MILLIS_MAX)).await;
     let struck = match strike {
         Strike::Nothing => return Ok(()),
         Strike::LeaderKilled => {
@@ -173,9 +175,9 @@ async fn strike_out(estate: &Estate, client: &Client, strike: Strike) -> Result<
         Strike::FollowerWithoutPower => vec![follower],
         Strike::AllWithoutPower => servers,
     };
-    // Who was killed is down already.
+    // A power cut of one that was killed changes nothing: it is down already.
     struck.iter().for_each(|server| estate.order(Order::PowerCut(server.clone())));
-    sleep(Duration::from_millis(draw.next_u64() % STRIKE_MILLIS.0)).await;
+    sleep(Duration::from_millis(draw.next_u64() % STRIKE_LASTS_MILLIS_MAX)).await;
     struck.into_iter().for_each(|server| estate.order(Order::Start(server)));
     estate.order(Order::Mend);
     Ok(())
@@ -196,20 +198,23 @@ async fn look(estate: &Estate, client: &Client) -> Result<(), Stuck> {
         estate.verdict.report("I14", "astray", format_args!("renewals are held back since {since:?}"));
     }
     sleep(WATCHED).await;
-    let begun = begun_since(&client.events().await?);
-    if begun.len() > RENEWALS_MAX {
-        estate.verdict.report("I14", "astray", format_args!("renewals were begun without a word: {begun:?}"));
+    match begun_since(&client.events().await?) {
+        None => estate.verdict.report("I14", "astray", format_args!("no entry sets log time back")),
+        Some(begun) if begun.len() > RENEWALS_MAX => {
+            estate.verdict.report("I14", "astray", format_args!("renewals were begun without a word: {begun:?}"));
+        }
+        Some(_) => {}
     }
     Ok(())
 }
 
-/// Renewals that were begun, because their time had come, behind the last entry that set log time back.
-fn begun_since(events: &[v1::Event]) -> Vec<String> {
-    let rebased = events.iter().rposition(|event| event.r#type == "TimeRebased").unwrap_or(events.len());
+/// Renewals that were begun, because their time had come, behind the last entry that set log time back; `None` if none did.
+fn begun_since(events: &[v1::Event]) -> Option<Vec<String>> {
+    let rebased = events.iter().rposition(|event| event.r#type == "TimeRebased")?;
     let opened = events[rebased..].iter().filter(|event| event.r#type == "IssuanceOpened");
     let is_due = |event: &&v1::Event| {
         let data: Value = serde_json::from_str(&event.data_json).unwrap_or_default();
         data["trigger"] == "due"
     };
-    opened.filter(is_due).map(|event| format!("{} at {:?}", event.stream, event.at)).collect()
+    Some(opened.filter(is_due).map(|event| format!("{} at {:?}", event.stream, event.at)).collect())
 }

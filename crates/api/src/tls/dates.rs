@@ -19,8 +19,8 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 ///
 /// The system authority signs nothing ahead of its time, so a begin to come keeps nobody out but those who were let in
 /// while clocks were ahead; whoever holds such an identity (a thief, too) has it from the day it was made, longer than
-/// its life by as much as they were ahead. A server whose own clock is behind the begin no longer refuses one that has
-/// ended by right time, as it never did between begin and end: an administrator's end is worth as much as that clock.
+/// its life by as much as they were ahead. The price: a server whose clock is slow takes an administrator's certificate that
+/// has really ended. It always did when its clock was between begin and end; now it does before the begin, too.
 pub(super) struct LenientDates(Arc<dyn ClientCertVerifier>);
 
 impl LenientDates {
@@ -37,7 +37,7 @@ impl fmt::Debug for LenientDates {
 }
 
 /// End of an agent's certificate; nothing for anybody else's.
-fn end_of_agents(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+fn end_if_agents(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let (_, Actor::Agent(_)) = parse_uri(super::only_uri(&parsed)?)? else { return None };
     super::moment(parsed.validity().not_after)
@@ -51,7 +51,7 @@ fn another_moment(certificate: &CertificateDer<'_>, refused: &Error, now: UnixTi
         Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
             super::begin(certificate).filter(|begin| *begin > now)
         }
-        Error::InvalidCertificate(Expired | ExpiredContext { .. }) => end_of_agents(certificate),
+        Error::InvalidCertificate(Expired | ExpiredContext { .. }) => end_if_agents(certificate),
         _ => None,
     }
 }

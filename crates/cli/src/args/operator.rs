@@ -16,7 +16,7 @@ pub enum OperatorVerb {
     /// Compare the state digest of every server
     Digest,
     /// What log time and the servers' clocks show
-    #[command(after_help = "OFFSET is how far a server's clock is ahead of that of the one that answers.\n\n\
+    #[command(after_help = "OFFSET is how far a clock is ahead of that of the server that answers.\n\n\
                       Examples:\n  certwright operator clock\n  certwright operator clock -o json\n  certwright operator clock rebase --yes-clocks-are-right")]
     Clock {
         /// Without one, it is shown
@@ -63,11 +63,7 @@ pub enum OperatorVerb {
 pub enum ClockVerb {
     /// Set log time back to the servers' clocks, which had been ahead together and are right now
     #[command(
-        after_help = "Log time goes to what the clocks of all servers show that answer, a majority of those that vote at least, if they are\n\
-                      within 5 s of each other and within a minute of this machine's. Set them right first, and compare with a clock that is\n\
-                      none of theirs: where they are behind, and log time is right, it must stay. What was issued by the time that\n\
-                      is taken back is renewed, and renewals are held back until certwright operator renewals release. Direct\n\
-                      issuances and authorities of that time are to be made anew.\n\nRefused: CLOCKS_DISAGREE, NOT_READY, UPGRADE_PENDING, AUTHORITY_NOT_YET_VALID.\n\n\
+        after_help = "Log time goes to the median of the clocks of all voters that answer, a majority of them at least, if none is more than 5 s from it and this machine's not more than a minute. Set them right first, and compare with a clock that is none of theirs: if the servers' clocks are slow and log time is right, do not run this. What was issued by the time that is taken back is renewed, and renewals are held back until certwright operator renewals release. Direct issuances and authorities of that time are to be made anew.\n\nRefused: CLOCKS_DISAGREE, NOT_READY, UPGRADE_PENDING, AUTHORITY_NOT_YET_VALID.\n\n\
                       Examples:\n  certwright operator clock\n  certwright operator clock rebase --yes-clocks-are-right"
     )]
     Rebase {

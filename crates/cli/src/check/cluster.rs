@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use certwright_core::limits::REBASE_MIN;
 use certwright_core::time::Timestamp;
 use certwright_core::{Format, Reason};
 use certwright_proto::v1;
@@ -65,7 +66,7 @@ fn renewals(cluster: &v1::GetClusterResponse) -> Check {
         let ahead = hold.ahead.as_ref().map_or(0, |ahead| u64::try_from(ahead.seconds).unwrap_or_default());
         let ahead = certwright_proto::manifest::duration::format(Duration::from_secs(ahead));
         let text = format!(
-            "held back: log time went {ahead} ahead of the time that passed; {} begun this hour, {} due",
+            "held back: log time jumped, or was set back, by {ahead}; {} begun this hour, {} due",
             hold.begun, cluster.due
         );
         (Level::Error, text)
@@ -157,12 +158,17 @@ fn clocks(nodes: &[&v1::Node]) -> Check {
 
 /// Clocks that were wrong together take log time along, and it stays ahead when they are right again.
 fn log_time(cluster: &v1::GetClusterResponse) -> Check {
-    let found = clock::ahead(cluster).filter(|ahead| *ahead > clock::AHEAD_MAX).map(|ahead| {
+    let found = clock::ahead(cluster).filter(|ahead| *ahead > REBASE_MIN).map(|ahead| {
         let text = format!("log time is {} ahead of {}'s clock", clock::seconds(ahead), cluster.answered_by);
         (Level::Error, text)
     });
     let hint = "have the servers' clocks set right; if log time is still ahead: certwright operator clock rebase";
-    Check::new("cluster/log-time", "with the clocks".to_string(), found.into_iter().collect(), hint)
+    Check::new(
+        "cluster/log-time",
+        "with the clock of the server that answers".to_string(),
+        found.into_iter().collect(),
+        hint,
+    )
 }
 
 fn disks(nodes: &[&v1::Node]) -> Check {
@@ -357,7 +363,7 @@ mod tests {
             let ahead = Some(prost_types::Duration { seconds: 7200, nanos: 0 });
             (cluster.renewal_hold, cluster.due) = (Some(v1::RenewalHold { ahead, begun: 3, since: None }), 40);
         };
-        let text = "held back: log time went 2h ahead of the time that passed; 3 begun this hour, 40 due";
+        let text = "held back: log time jumped, or was set back, by 2h; 3 begun this hour, 40 due";
         assert_eq!(changed(hold), one("cluster/renewals", Error, text));
         let ahead = |seconds: i64| {
             changed(|it| {

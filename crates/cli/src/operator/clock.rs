@@ -5,6 +5,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use certwright_core::limits::REBASE_MIN;
+use certwright_core::time::Timestamp;
 use certwright_proto::api::values::moment_to_message;
 use certwright_proto::manifest::duration;
 use certwright_proto::v1;
@@ -18,13 +20,10 @@ use crate::get::now;
 use crate::output::{self, Table, moment, timestamp};
 use crate::status;
 
-/// What log time may be ahead of a clock: it makes up for that by itself.
-pub const AHEAD_MAX: Duration = certwright_core::limits::REBASE_MIN;
-
 /// Runs the verb; without one, shows.
 pub(super) async fn run(global: &Global, client: &Client, verb: Option<ClockVerb>) -> Result<ExitCode, Failure> {
     match verb {
-        None => show(global, &status::cluster(client).await?)?,
+        None => show(global, &status::cluster(client).await?, now(client))?,
         Some(ClockVerb::Rebase { yes_clocks_are_right }) => rebase(global, client, yes_clocks_are_right).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -41,21 +40,28 @@ pub fn seconds(span: Duration) -> String {
     duration::format(Duration::from_secs(span.as_secs()))
 }
 
-fn show(global: &Global, cluster: &v1::GetClusterResponse) -> Result<(), Failure> {
-    let ahead = ahead(cluster);
+/// How far this machine's clock, which showed that, is ahead of the answering server's, give or take the way of the answer.
+fn caller_offset_millis(cluster: &v1::GetClusterResponse, now: Timestamp) -> Option<i64> {
+    let clock = timestamp(cluster.clock.as_ref()?)?;
+    Some(now.millis().cast_signed() - clock.millis().cast_signed())
+}
+
+fn show(global: &Global, cluster: &v1::GetClusterResponse, now: Timestamp) -> Result<(), Failure> {
+    let (ahead, here) = (ahead(cluster), caller_offset_millis(cluster, now));
+    let offset = |millis: Option<i64>| millis.map_or("unknown".to_string(), |millis| format!("{millis:+}ms"));
     match global.output {
-        Format::Json | Format::Yaml => output::value(global.output, &shown(cluster, ahead)),
+        Format::Json | Format::Yaml => output::value(global.output, &shown(cluster, ahead, here)),
         Format::Name => cluster.nodes.iter().try_for_each(|node| output::line(&node.name)),
         Format::Table | Format::Wide | Format::Junit => {
             let mut table = Table::new(&["SERVER", "OFFSET"]);
             for node in &cluster.nodes {
-                let offset = node.clock_offset_millis.map_or("unknown".to_string(), |millis| format!("{millis:+}ms"));
-                table.row(vec![node.name.clone(), offset]);
+                table.row(vec![node.name.clone(), offset(node.clock_offset_millis)]);
             }
+            table.row(vec!["(this machine)".to_string(), offset(here)]);
             output::line(&table.render())?;
             output::line(&match ahead {
                 None => format!("{} does not say what log time is", cluster.answered_by),
-                Some(ahead) if ahead <= AHEAD_MAX => "log time is with the clocks".to_string(),
+                Some(ahead) if ahead <= REBASE_MIN => format!("log time is with {}'s clock", cluster.answered_by),
                 Some(ahead) => {
                     let (log_time, by) = (moment(cluster.log_time.as_ref()), seconds(ahead));
                     format!("log time {log_time} is {by} ahead of {}'s clock", cluster.answered_by)
@@ -65,13 +71,14 @@ fn show(global: &Global, cluster: &v1::GetClusterResponse) -> Result<(), Failure
     }
 }
 
-fn shown(cluster: &v1::GetClusterResponse, ahead: Option<Duration>) -> Value {
+fn shown(cluster: &v1::GetClusterResponse, ahead: Option<Duration>, here: Option<i64>) -> Value {
     let server = |node: &v1::Node| json!({"name": node.name, "offset_millis": node.clock_offset_millis});
     json!({
         "log_time": moment(cluster.log_time.as_ref()),
         "clock": moment(cluster.clock.as_ref()),
         "answered_by": cluster.answered_by,
         "ahead_millis": ahead.map(|ahead| ahead.as_millis() as u64),
+        "caller_offset_millis": here,
         "servers": cluster.nodes.iter().map(server).collect::<Vec<_>>(),
     })
 }

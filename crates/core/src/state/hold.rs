@@ -1,4 +1,4 @@
-//! Renewals held back because log time jumped: how many were begun in the present hour.
+//! Renewals held back because log time jumped or was set back: how many were begun in the present hour.
 //!
 //! It refuses to decide how many may be: that is the leader's configuration.
 
@@ -9,13 +9,13 @@ use crate::time::Timestamp;
 /// Over which renewals are counted.
 const SPAN: Duration = Duration::from_secs(3600);
 
-/// Log time went ahead of the time that passed, and nobody has said yet that this is right: what became due by it is
+/// Log time went ahead of the time that passed, or was set back, and nobody has said yet that this is right: what became due by it is
 /// renewed a little at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RenewalHold {
     /// Log time when it began.
     pub since: Timestamp,
-    /// How far log time went ahead, milliseconds.
+    /// How far it went ahead, or was set back, milliseconds.
     pub ahead_millis: u64,
     /// When the present hour began.
     pub hour: Timestamp,

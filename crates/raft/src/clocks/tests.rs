@@ -421,7 +421,7 @@ fn what_a_node_took_for_the_time_and_nobody_wrote_is_forgotten_when_it_leads_aga
     node.pass(CLOCK_HASTE);
     hear(0);
     assert_eq!(node.ahead(), HOUR, "while it leads");
-    node.clocks.follow();
+    node.clocks.go_on_from_log();
     assert_eq!(node.ahead(), 0);
     // Nor is it what the next jump is measured by.
     assert!(node.clocks.jump().is_some());
@@ -440,7 +440,7 @@ fn what_a_node_took_for_the_time_and_nobody_wrote_is_forgotten_when_it_leads_aga
     node.clocks.stamped(Timestamp::from_millis(node.truth() + HOUR as u64));
     node.pass(CLOCK_HASTE);
     hear(0);
-    node.clocks.follow();
+    node.clocks.go_on_from_log();
     assert_eq!(node.ahead(), HOUR);
 }
 
@@ -456,12 +456,12 @@ fn who_follows_goes_back_to_the_clocks_with_the_log() {
         let ahead = 5_000_u64.saturating_sub(second * 500);
         node.clocks.stamped(Timestamp::from_millis(node.truth() + ahead));
         hear();
-        node.clocks.follow();
+        node.clocks.go_on_from_log();
         assert_eq!(node.ahead(), ahead as i64, "after {second} s");
         // A new leader's first entry, which has no time of its own.
         node.clocks.stamped(Timestamp::from_millis(last));
         last = node.truth() + ahead;
-        node.clocks.follow();
+        node.clocks.go_on_from_log();
         assert_eq!(node.ahead(), ahead as i64, "after {second} s, again");
         node.pass(Duration::from_secs(1));
     }

@@ -72,6 +72,13 @@ pub(crate) struct Outcome<E> {
     pub(crate) refusals: Vec<Option<Refusal>>,
 }
 
+impl<E> Outcome<E> {
+    /// Whether log time was set back by that very entry. The first one of a log, at index 0, is consensus' own.
+    pub(crate) fn sets_back(&self) -> bool {
+        self.rebased > 0 && self.rebased == self.entry.index
+    }
+}
+
 impl<F: Fold> Replica<F> {
     /// Before the first entry of a cluster.
     pub(crate) fn genesis(cluster_id: &[u8; 16]) -> Self {

@@ -174,9 +174,10 @@ impl<F: Fold> Shared<F> {
                 // Before anybody learns that the change is applied, who was removed is refused.
                 self.pins.bury(&replica.removed);
             }
-            if outcome.rebased == entry.log_id.index() {
+            if outcome.sets_back() {
                 // Nobody may see the time that holds now beside clocks that go on from the one that was taken back.
                 self.clocks.rebased(outcome.at);
+                tracing::warn!(index = outcome.rebased, from = %outcome.entry.at, to = %outcome.at, "log time was set back");
             }
             (replica.term(), outcome, cut)
         };

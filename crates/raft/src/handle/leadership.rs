@@ -60,7 +60,7 @@ impl<F: Fold> Follower<F> {
         self.shared.metrics.role.set(role(server.state) as i64);
         self.shared.metrics.term.set(i64::try_from(next.term).unwrap_or(i64::MAX));
         if next.is_self && !self.leadership.borrow().is_self {
-            self.shared.clocks.follow();
+            self.shared.clocks.go_on_from_log();
         }
         self.leadership.send_if_modified(|current| {
             if current.leader != next.leader && next.leader.is_some() && current.term != 0 {

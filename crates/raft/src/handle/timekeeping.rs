@@ -32,7 +32,7 @@ impl<F: Fold> Log<F> {
     /// Decisions go by the later of both.
     pub fn clock(&self) -> Timestamp {
         if !self.inner.leadership.borrow().is_self {
-            self.inner.shared.clocks.follow();
+            self.inner.shared.clocks.go_on_from_log();
         }
         self.inner.shared.clocks.now()
     }
@@ -46,6 +46,11 @@ impl<F: Fold> Log<F> {
     /// That jump is on record.
     pub fn forget_jump(&self, known: ClockJump) {
         self.inner.shared.clocks.forget_jump(known);
+    }
+
+    /// Log time: what the newest entry that is applied here says, and the time that has passed since.
+    pub fn log_time(&self) -> Timestamp {
+        self.inner.shared.clocks.log_time()
     }
 
     /// The time that all voters' clocks show which are known, a majority's at least: where log time may be set back to.
@@ -89,7 +94,10 @@ impl<F: Fold> Timekeeper<F> {
     fn is_wrong(&self) -> bool {
         let comparison = self.shared.clocks.compare();
         let ahead_millis = comparison.as_ref().map_or(0, |it| it.ahead_millis);
-        self.shared.metrics.clock_ahead_seconds.set(ahead_millis as f64 / 1000.0);
+        let metrics = &self.shared.metrics;
+        metrics.clock_ahead_seconds.set(ahead_millis as f64 / 1000.0);
+        let clock = Timestamp::from_millis(self.shared.seams.clock.wall_millis());
+        metrics.log_time_ahead_seconds.set(self.shared.clocks.log_time().since(clock).as_secs_f64());
         let Some(comparison) = comparison else { return false };
         comparison.ahead_millis.unsigned_abs() > CLOCK_AHEAD_MAX.as_millis() as u64
     }

@@ -33,7 +33,7 @@ pub(super) async fn describe(doors: &Arc<Doors>) -> v1::GetClusterResponse {
         let now = view.at.max(doors.log.clock());
         let (open, due) = (view.state.counts().open, view.state.due_count(now));
         let cluster = &view.state.cluster;
-        let cluster = (cluster.hold, cluster.format, cluster.retention, view.at);
+        let cluster = (cluster.hold, cluster.format, cluster.retention);
         (view.position, view.state.certificates.len(), view.state.agents.len(), due, open, cluster)
     });
     let votes = |node: &Node| status.members.voters.iter().any(|voter| voter.node_id == node.record.id);
@@ -50,7 +50,7 @@ pub(super) async fn describe(doors: &Arc<Doors>) -> v1::GetClusterResponse {
         due: due as u64,
         open_issuances: open as u64,
         format: cluster.1.0,
-        log_time: Some(moment_to_message(cluster.3)),
+        log_time: Some(moment_to_message(doors.log.log_time())),
         clock: Some(moment_to_message(Timestamp::from_millis(doors.seams.clock.wall_millis()))),
         retention: Some(retention(&cluster.2)),
         renewal_hold: cluster.0.map(|hold| v1::RenewalHold {

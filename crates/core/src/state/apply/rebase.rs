@@ -1,7 +1,7 @@
 //! Log time is set back: what was measured by the time that is taken back is measured anew.
 //!
-//! It refuses to touch what is history: when something was made stays as it was written. Only what is compared with the
-//! present changes: deadlines, what is due, and the brake on renewals.
+//! It refuses to touch what is history: when a thing was made stays as it was written. What is compared with the present
+//! changes: deadlines, what is due, the brake on renewals, and until when an epoch's beginning and a release count.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use crate::state::{Cluster, Instance, Rebase, RenewalHold, State};
 use crate::time::Timestamp;
 
 impl Rebase {
-    /// A deadline that was set by the time that is taken back keeps what was left of it.
+    /// A deadline that was set by the time that is taken back keeps what was left of it, `longest` at most; one that was set
+    /// before that stays.
     fn carried(&self, set_at: Timestamp, deadline: Timestamp, longest: Duration) -> Timestamp {
         if set_at <= self.to {
             return deadline;
@@ -25,20 +26,23 @@ impl Rebase {
     /// Whether the instance waits for a moment that the time taken back had set: to be tried again, or to renew what begins
     /// only in the future.
     fn strands(&self, instance: &Instance) -> bool {
-        let failed = instance.last_failure.as_ref();
-        let retries_late = instance.retry_at.is_some() && failed.is_some_and(|failed| failed.2 > self.to);
+        let retries_late = instance.retry_at.is_some() && failed_at(instance) > Some(self.to);
         let current = instance.current.as_ref();
         retries_late || current.is_some_and(|current| current.not_before > self.to && current.renew_at > self.to)
     }
 
-    fn free(&self, instance: &mut Instance) {
-        let failed_at = instance.last_failure.as_ref().map_or(self.to, |failed| failed.2);
-        instance.retry_at = instance.retry_at.map(|retry_at| self.carried(failed_at, retry_at, RETRY_MAX));
+    fn reschedule(&self, instance: &mut Instance) {
+        let set_at = failed_at(instance).unwrap_or(self.to);
+        instance.retry_at = instance.retry_at.map(|retry_at| self.carried(set_at, retry_at, RETRY_MAX));
         if let Some(current) = instance.current.as_mut().filter(|current| current.not_before > self.to) {
             // Nobody who has the right time takes it.
             current.renew_at = current.renew_at.min(self.to);
         }
     }
+}
+
+fn failed_at(instance: &Instance) -> Option<Timestamp> {
+    instance.last_failure.as_ref().map(|failure| failure.2)
 }
 
 impl Cluster {
@@ -79,7 +83,7 @@ impl State {
             .collect();
         for (name, id) in stranded {
             // Its agent need not hear of it: what it was sent has not changed.
-            self.change_instance(&name, id, |instance, _| rebase.free(instance));
+            self.change_instance(&name, id, |instance, _| rebase.reschedule(instance));
         }
     }
 

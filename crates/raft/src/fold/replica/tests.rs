@@ -127,9 +127,10 @@ fn log_time_goes_back_behind_the_entry_that_says_so() {
     given.when(9_000, vec![say(1, "a", Some(0), "one")]);
     let then = given.when(9_500, vec![say(2, "time", None, "back to 1000"), say(3, "a", Some(1), "two")]);
     assert_eq!((then.at, then.rebased, then.entry.at.millis()), (Timestamp::from_millis(1000), 2, 9_500));
+    assert!(then.sets_back());
     assert_eq!((given.replica.at.millis(), given.replica.rebased), (1000, 2));
     let then = given.when(1_200, vec![say(4, "a", Some(2), "three")]);
-    assert_eq!((then.at.millis(), then.rebased), (1_200, 2), "that is long past");
+    assert_eq!((then.at.millis(), then.rebased, then.sets_back()), (1_200, 2, false), "that is long past");
     given.when(3_000, vec![say(5, "time", None, "back to 2000")]);
     given.when(2_000, vec![say(6, "time", None, "back to 1500"), say(7, "time", None, "back to 1800")]);
     assert_eq!((given.replica.at.millis(), given.replica.rebased), (1_800, 5), "the last one counts");
@@ -157,4 +158,11 @@ fn requests_of_a_time_that_was_taken_back_are_remembered_for_two_minutes_of_the_
     assert_eq!((then.at.millis(), then.rebased), (620_000, 2), "a repeat sets nothing back");
     given.when(500_000 + 120_001, vec![say(4, "a", None, "three")]);
     assert_eq!(given.replica.dedup.len(), 2, "what was before is forgotten, the two after are not");
+}
+
+#[test]
+fn the_first_entry_of_a_log_sets_nothing_back() {
+    let mut replica: Replica<Toy> = Replica::genesis(&CLUSTER);
+    let then = replica.apply(&Entry { log_id: log_id(0, 0), payload: EntryPayload::Blank }, None);
+    assert_eq!((then.entry.index, then.sets_back()), (0, false));
 }
