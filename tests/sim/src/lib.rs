@@ -10,6 +10,7 @@ mod estate;
 mod machine;
 mod nemesis;
 mod net;
+mod retention;
 pub mod stage;
 mod story;
 mod suspension;
