@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use certwright_agent::{Connector, Context};
+use certwright_core::Format;
 use certwright_proto::v1;
 use certwright_proto::v1::certificates_client::CertificatesClient;
 use certwright_seams::Seams;
@@ -17,6 +18,8 @@ use certwright_tests::program::{eventually, ours};
 use futures_util::StreamExt;
 use serde_json::Value;
 
+/// What this build knows.
+const NEWEST: Format = Format::NEWEST;
 const CERTIFICATES: usize = 10_000;
 /// Calls that wait for their answer at one time.
 const CONCURRENT: usize = 64;
@@ -102,7 +105,7 @@ impl Rollout {
         });
         assert_eq!(self.format(), 1);
         // Any server answers; those of the older build know nothing of formats.
-        let wanted = format!("{by} knows format 1: the log stays in format 1, 2 waits");
+        let wanted = format!("{by} knows format 1: the log stays in format 1, {NEWEST} waits");
         eventually("check names the one that was not upgraded", SERVER_WITHIN, || {
             self.finding().contains(&wanted).then_some(())
         });
@@ -145,17 +148,16 @@ fn servers_are_upgraded_one_by_one_and_taken_back_while_the_format_waits() {
     for name in [&first, &second, &third] {
         rollout.replace(name, &new);
     }
-    eventually("the format is in use", SERVER_WITHIN, || (rollout.format() == 2).then_some(()));
-    eventually("check says so", SERVER_WITHIN, || {
-        rollout.finding().contains("written in format 2, which all servers know").then_some(())
-    });
+    eventually("the format is in use", SERVER_WITHIN, || (rollout.format() == u64::from(NEWEST.0)).then_some(()));
+    let wanted = format!("written in format {NEWEST}, which all servers know");
+    eventually("check says so", SERVER_WITHIN, || rollout.finding().contains(&wanted).then_some(()));
 
     // Now there is no way back: the build before says so, stops, and leaves what is there alone.
     rollout.stop(&third);
     rollout.fleet.restart_as(&old, &third, &[]);
     eventually("the older build stops", SERVER_WITHIN, || rollout.fleet.is_gone(&third).then_some(()));
     let said = rollout.log(&third);
-    assert!(said.contains("format 2 is unknown; this build reads up to format 1"), "{said}");
+    assert!(said.contains(&format!("format {NEWEST} is unknown; this build reads up to format 1")), "{said}");
     rollout.fleet.restart(&third);
     rollout.settled();
     rollout.people.go_on(4);
