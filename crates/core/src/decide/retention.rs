@@ -40,6 +40,10 @@ pub(super) fn trim(draft: &mut Draft<'_>, trimmed: &HistoryTrimmed) -> Result<()
             trimmed.first_index
         ));
     }
+    let vouched_for = cluster.retention.trimmed.map(|before| (before.last_at, before.last_not_after));
+    if vouched_for.is_some_and(|(at, not_after)| trimmed.last_at < at || trimmed.last_not_after < not_after) {
+        return refused("less is vouched for than when history went before".to_owned());
+    }
     if trimmed.last_at.plus(keep) > now {
         return refused(format!("what was written at {} is to be kept for {} s", trimmed.last_at, keep.as_secs()));
     }
