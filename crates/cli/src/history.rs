@@ -28,7 +28,7 @@ pub async fn run(global: &Global, args: HistoryArgs) -> Result<ExitCode, Failure
     })
     .await?;
     if events.is_empty() {
-        let message = format!("nothing was ever written about {stream}");
+        let message = format!("nothing was ever written about {stream}, in the history that is kept");
         return Err(certwright_core::Rejection::new(certwright_core::Reason::NotFound, message).into());
     }
     if let Some([from, to]) = args.diff.as_deref() {

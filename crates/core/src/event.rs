@@ -307,9 +307,9 @@ pub struct HistoryTrimmed {
     pub chain: [u8; 32],
     /// SHA-256 of all that a snapshot of the state before it holds.
     pub digest: [u8; 32],
-    /// The newest log time of what goes.
+    /// The newest log time of what goes, and of what went before.
     pub last_at: Timestamp,
-    /// When the last certificate that was issued in what goes ended; the epoch when there was none.
+    /// When the last certificate ended that was issued in what goes, or went before; the epoch when there was none.
     pub last_not_after: Timestamp,
 }
 

@@ -106,6 +106,8 @@ mutants! {
     RebaseUnheld = "rebase_unheld" breaks "I14";
     /// A join token is looked at, but its use is not made a condition.
     TokenUsedTwice = "token_used_twice" breaks "I16";
+    /// History is let go although a certificate in it has not ended.
+    TrimsUnexpired = "trims_unexpired" breaks "I3";
     /// As many strangers as like may be at their handshake.
     HandshakesUnbounded = "handshakes_unbounded" breaks "I17";
     /// A server that was removed is spoken with as before.

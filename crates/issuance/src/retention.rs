@@ -10,6 +10,7 @@ use certwright_core::Rejection;
 use certwright_core::command::Command;
 use certwright_core::event::{Event, HistoryTrimmed};
 use certwright_core::log::Trace;
+use certwright_core::mutant::{self, Mutant};
 use certwright_core::state::Retention;
 use certwright_core::time::Timestamp;
 use certwright_raft::wal::Floor;
@@ -144,7 +145,11 @@ async fn look(session: &Session, looked: &mut Option<Looked>) -> Result<(), Obst
     if is_behind || looked.as_ref().is_some_and(is_known) {
         return Ok(());
     }
-    let found = Arc::new(Mutex::new(Found { last_at: Timestamp::EPOCH, last_not_after: Timestamp::EPOCH, until: now }));
+    // A server that was away when history went before lets go of that as well, by what is vouched for now.
+    let (last_at, last_not_after) = retention
+        .trimmed
+        .map_or((Timestamp::EPOCH, Timestamp::EPOCH), |before| (before.last_at, before.last_not_after));
+    let found = Arc::new(Mutex::new(Found { last_at, last_not_after, until: now }));
     let prefix = log.prefix(may_go(found.clone(), keep, now)).await?;
     let Found { last_at, last_not_after, until } = *found.lock().unwrap_or_else(PoisonError::into_inner);
     *looked = Some(Looked { retention, released_at, until, at: here });
@@ -176,7 +181,7 @@ fn may_go(found: Arc<Mutex<Found>>, keep: Duration, now: Timestamp) -> Allow<Eve
         if at.plus(keep) > now {
             return Err(format!("it was written at {at}"));
         }
-        if not_after >= now {
+        if not_after >= now && !mutant::is(Mutant::TrimsUnexpired) {
             return Err(format!("a certificate in it ends at {not_after}"));
         }
         (found.last_at, found.last_not_after) = (found.last_at.max(at), found.last_not_after.max(not_after));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use certwright_agent::{Connector, Context};
 use certwright_core::Reason;
 use certwright_core::time::Timestamp;
-use certwright_proto::api::values::moment_to_message;
+use certwright_proto::api::values::{moment_to_message, span_to_message};
 use certwright_proto::status::from_status;
 use certwright_proto::v1;
 use certwright_proto::v1::agents_client::AgentsClient;
@@ -29,6 +29,8 @@ use crate::estate::api;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one attempt may take: less than connecting to a server that lost its power, which refuses nothing.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// How long certificates last that are signed for a caller's own request.
+const ORDERED: Duration = Duration::from_secs(3600);
 /// Between two attempts, or two looks.
 pub const PAUSE: Duration = Duration::from_millis(20);
 
@@ -218,6 +220,26 @@ impl Client {
         self.call("set log time back", expected, call).await
     }
 
+    /// Has history kept for so long.
+    pub(crate) async fn set_retention(&self, keep: Duration) -> Result<(), Stuck> {
+        let request = v1::SetRetentionRequest { keep: Some(span_to_message(keep)), request_id: self.request_id() };
+        let call = async |channel| ClusterClient::new(channel).set_retention(request.clone()).await;
+        self.done("set the retention", call).await.map(drop)
+    }
+
+    /// Has one request signed for so long.
+    pub(crate) async fn issue_lasting(&self, issuer: &str, csr: &[u8], duration: Duration) -> Result<(), Stuck> {
+        let request = v1::IssueRequest {
+            issuer: issuer.into(),
+            csr: csr.to_vec().into(),
+            request_id: self.request_id(),
+            duration: Some(span_to_message(duration)),
+            ..Default::default()
+        };
+        let call = async |channel| CertificatesClient::new(channel).issue(request.clone()).await;
+        self.done("issue", call).await.map(drop)
+    }
+
     /// Takes a server out of the cluster.
     pub async fn remove_node(&self, name: &str) -> Result<(), Stuck> {
         let request = v1::RemoveNodeRequest { name: name.to_owned(), request_id: self.request_id() };
@@ -282,6 +304,7 @@ impl Client {
             issuer: issuer.into(),
             csr: csr.to_vec().into(),
             request_id: request_id.to_owned(),
+            duration: Some(span_to_message(ORDERED)),
             ..Default::default()
         };
         let call = async |channel| CertificatesClient::new(channel).issue(request.clone()).await;

@@ -11,6 +11,7 @@ mod estate;
 mod machine;
 mod nemesis;
 mod net;
+mod retention;
 pub mod stage;
 mod story;
 mod suspension;

@@ -17,6 +17,7 @@ use crate::check::{history, watch};
 use crate::client::{Client, PAUSE, Stuck};
 use crate::estate::{CLIENT, Estate};
 use crate::nemesis;
+use crate::retention::let_go;
 use crate::stage::Stage;
 use crate::suspension::suspend;
 use crate::workload::policy::Granted;
@@ -48,7 +49,12 @@ pub(crate) async fn tell(estate: Rc<Estate>) -> Result<(), Stuck> {
         scene.settle(&client).await?;
         go_astray(&scene.estate, &scene.callers(), &scene.memory.promises, &watcher).await?;
         scene.settle(&client).await?;
-        scene.judge(&client, &watcher).await
+        scene.judge(&client, &watcher).await?;
+        let callers: Vec<_> = scene.estate.servers().into_iter().map(|it| (it.clone(), scene.caller_of(&it))).collect();
+        match let_go(&scene.estate, &callers, &client).await? {
+            true => scene.settle(&client).await,
+            false => Ok(()),
+        }
     };
     tokio::select! {
         biased;

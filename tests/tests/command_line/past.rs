@@ -95,3 +95,22 @@ fn a_certificate_as_it_was() {
     fleet.refused(&["get", "certificate", "remembered", "--as-of", "900000000"], 1, "INVALID_SPEC");
     fleet.refused(&["get", "agent", "edge", "--as-of", "4"], 2, "USAGE");
 }
+
+#[test]
+fn for_how_long_history_is_kept() {
+    let fleet = shared::fleet();
+    let show = |keep: &str| {
+        let shown = fleet.json(&["operator", "retention", "show"]);
+        assert_eq!(
+            (shown["keep"].as_str(), &shown["firstIndex"], &shown["letGoUntil"]),
+            (Some(keep), &0.into(), &Value::Null)
+        );
+    };
+    show("forever");
+    assert_eq!(fleet.run(&["operator", "retention", "set", "2160h"]), "history is kept for 2160h\n");
+    show("2160h");
+    assert_eq!(fleet.json(&["operator", "retention", "set", "2160h"])["changed"], false);
+    assert_eq!(fleet.run(&["operator", "retention", "show"]), "history is kept for 2160h; nothing was let go\n");
+    assert_eq!(fleet.run(&["operator", "retention", "set", "forever"]), "history is kept forever\n");
+    show("forever");
+}

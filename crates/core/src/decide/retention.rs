@@ -9,6 +9,7 @@ use super::cluster::push;
 use super::draft::Draft;
 use crate::event::{Event, HistoryTrimmed};
 use crate::limits::{RETENTION_MAX, RETENTION_MIN};
+use crate::mutant::{self, Mutant};
 use crate::rejection::{Reason, Rejection};
 
 pub(super) fn set(draft: &mut Draft<'_>, keep: Option<Duration>) -> Result<(), Rejection> {
@@ -39,10 +40,14 @@ pub(super) fn trim(draft: &mut Draft<'_>, trimmed: &HistoryTrimmed) -> Result<()
             trimmed.first_index
         ));
     }
+    let vouched_for = cluster.retention.trimmed.map(|before| (before.last_at, before.last_not_after));
+    if vouched_for.is_some_and(|(at, not_after)| trimmed.last_at < at || trimmed.last_not_after < not_after) {
+        return refused("less is vouched for than when history went before".to_owned());
+    }
     if trimmed.last_at.plus(keep) > now {
         return refused(format!("what was written at {} is to be kept for {} s", trimmed.last_at, keep.as_secs()));
     }
-    if trimmed.last_not_after >= now {
+    if trimmed.last_not_after >= now && !mutant::is(Mutant::TrimsUnexpired) {
         return refused(format!("a certificate in it ends only at {}", trimmed.last_not_after));
     }
     push(draft, Event::HistoryTrimmed(Box::new(*trimmed)));

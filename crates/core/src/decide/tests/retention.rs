@@ -87,6 +87,10 @@ fn only_what_is_old_and_has_ended_goes() {
     let world = world.when(trim(&|_| {})).then([on_cluster(Event::HistoryTrimmed(Box::new(right)))]);
     assert_eq!(world.state.cluster.retention.trimmed, Some(right));
     assert_eq!(refused(&world, &trim(&|_| {})), Reason::Moved, "it has gone");
-    let without_certificates = trim(&|it| (it.first_index, it.last_not_after) = (4, Timestamp::EPOCH));
-    assert!(world.decide(&without_certificates).is_ok());
+    // Who was away lets go of both parts at once, by what is said of the second.
+    let less = [trim(&|it| (it.first_index, it.last_not_after) = (4, Timestamp::EPOCH)), {
+        trim(&|it| (it.first_index, it.last_at) = (4, Timestamp::EPOCH))
+    }];
+    assert!(less.iter().all(|less| refused(&world, less) == Reason::Moved));
+    assert!(world.decide(&trim(&|it| it.first_index = 4)).is_ok());
 }
