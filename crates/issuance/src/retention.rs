@@ -11,10 +11,10 @@ use certwright_core::command::Command;
 use certwright_core::event::{Event, HistoryTrimmed};
 use certwright_core::log::Trace;
 use certwright_core::mutant::{self, Mutant};
-use certwright_core::state::Retention;
+use certwright_core::state::{Retention, State};
 use certwright_core::time::Timestamp;
 use certwright_raft::wal::Floor;
-use certwright_raft::{Allow, AppliedEntry, Beginning, Leadership, TrimError};
+use certwright_raft::{Allow, AppliedEntry, Beginning, Leadership, Log, TrimError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -136,7 +136,7 @@ async fn look(session: &Session, looked: &mut Option<Looked>) -> Result<(), Obst
         let cluster = &view.state.cluster;
         (cluster.retention, cluster.hold.is_some(), cluster.released_at, view.at)
     });
-    let Some(keep) = retention.keep.filter(|_| !is_held) else { return Ok(()) };
+    let Some(keep) = retention.keep.filter(|_| !is_held && is_time_known(log)) else { return Ok(()) };
     // Every server begins there before it begins later.
     let is_behind = log.kept().map(|kept| kept.first_index) != retention.trimmed.map(|trimmed| trimmed.first_index);
     let (now, here) = (at.min(Timestamp::from_millis(seams.clock.wall_millis())), seams.clock.monotonic());
@@ -158,10 +158,22 @@ async fn look(session: &Session, looked: &mut Option<Looked>) -> Result<(), Obst
     }
     let Beginning { floor, digest } = log.survey(prefix.first_index, Arc::new(|_| Ok(()))).await?;
     let Floor { first_index, chain } = floor;
+    // Folding takes its time, and a jump that was noticed meanwhile may not be on record yet.
+    if !is_time_known(log) {
+        *looked = None;
+        return Ok(());
+    }
     let trimmed = HistoryTrimmed { first_index, chain, digest, last_at, last_not_after };
     session.act(Trace::default(), Command::TrimHistory { trimmed }).await?;
     tracing::info!(first_index, octets = prefix.octets, %last_at, %last_not_after, "history is let go");
     Ok(())
+}
+
+/// Whether nothing is in doubt about the time: no jump waits to be put on record, and a majority's clocks are known.
+fn is_time_known(log: &Log<State>) -> bool {
+    // Reading the clock is what notices a jump.
+    log.clock();
+    log.clock_jump().is_none() && log.clocks_known()
 }
 
 /// What was found in what may go, and when the next entry may.

@@ -105,13 +105,10 @@ fn begin(session: &Arc<Session>, begun: &mut BTreeSet<Work>, under_way: &Futures
 }
 
 /// A jump of the clock that is to be put on record, and how many renewals may be begun, those included that are being
-/// begun and not applied yet.
+/// begun and not applied yet. The brake says how many, and nothing of the record: history stays while one stands there.
 fn held(session: &Session, state: &State, now: Timestamp) -> (Option<u64>, usize) {
     let tools = &session.tools;
-    if tools.renewals_percent >= 100 {
-        tools.metrics.held.set(0);
-        return (None, usize::MAX);
-    }
+    let is_braked = tools.renewals_percent < 100;
     let cluster = &state.cluster;
     // A server that starts finds old jumps in its log again: what somebody released since it began is judged. Log time may be
     // ahead of the clocks that a jump is measured by.
@@ -122,8 +119,9 @@ fn held(session: &Session, state: &State, now: Timestamp) -> (Option<u64>, usize
     if let Some(known) = seen.filter(|_| jump.is_none()) {
         tools.log.forget_jump(known);
     }
-    tools.metrics.held.set(i64::from(jump.is_some() || cluster.hold.is_some()));
+    tools.metrics.held.set(i64::from(is_braked && (jump.is_some() || cluster.hold.is_some())));
     let renewals = match (jump, &cluster.hold) {
+        _ if !is_braked => usize::MAX,
         (Some(_), _) => 0,
         (None, None) => usize::MAX,
         (None, Some(hold)) => {

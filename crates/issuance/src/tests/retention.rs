@@ -103,3 +103,18 @@ async fn all_of_it_is_kept_unless_somebody_says_otherwise() {
     a_while().await;
     assert_eq!((trimmed(&server), server.log.kept()), (None, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_jump_keeps_history_in_place_also_where_it_holds_no_renewals_back() {
+    let (server, _) = Machine::small().unbraked().estate().await;
+    server.control.execute(admin(), Command::SetRetention { keep: Some(24 * HOUR) }).await.unwrap();
+    for _ in 0..200 {
+        issue(&server, HOUR).await;
+    }
+    jump(&server, 1000).await;
+    a_while().await;
+    assert_eq!(trimmed(&server), None, "nobody has said that this is the time");
+    release(&server).await;
+    a_while().await;
+    assert!(trimmed(&server).is_some());
+}

@@ -27,6 +27,7 @@ use certwright_seams::disk::Disk;
 use certwright_seams::net::TcpNet;
 use certwright_seams::sim::{InlineExec, SeededEntropy, SimClock, SimDisk};
 
+use crate::control::RENEWALS_PERCENT;
 use crate::{AgentJoin, Bootstrap, BootstrapAnswer, Call, Control, ControlOptions, Outcome, Projection};
 
 /// 2026-01-01T00:00:00Z.
@@ -43,6 +44,7 @@ pub(super) struct Machine {
     seed: Arc<std::sync::atomic::AtomicU64>,
     /// Segments of the log, and between two snapshots.
     octets: (u64, u64),
+    renewals_percent: u8,
 }
 
 /// One run of it.
@@ -64,12 +66,18 @@ impl Machine {
             admin_key: Arc::new(LeafKey::generate(KeyAlgorithm::EcdsaP256).unwrap()),
             seed: Arc::default(),
             octets: (1 << 20, 1 << 28),
+            renewals_percent: RENEWALS_PERCENT,
         }
     }
 
     /// One with small segments and a snapshot now and then.
     pub(super) fn small() -> Self {
         Self { octets: (64 << 10, 16 << 10), ..Self::new() }
+    }
+
+    /// One that holds no renewals back.
+    pub(super) fn unbraked(self) -> Self {
+        Self { renewals_percent: 100, ..self }
     }
 
     /// Starts a server on what the disk holds. Each run draws other randomness, as real ones do.
@@ -98,6 +106,7 @@ impl Machine {
             registry: registry.clone(),
             projection: Some(projection.clone()),
             trim_octets: segment_octets,
+            renewals_percent: self.renewals_percent,
             ..ControlOptions::default()
         };
         let log = Log::open(

@@ -48,6 +48,11 @@ impl<F: Fold> Log<F> {
         self.inner.shared.clocks.forget_jump(known);
     }
 
+    /// Whether the clocks of a majority are known, and none of them is in doubt.
+    pub fn clocks_known(&self) -> bool {
+        self.inner.shared.clocks.is_known()
+    }
+
     /// Log time: what the newest entry that is applied here says, and the time that has passed since.
     pub fn log_time(&self) -> Timestamp {
         self.inner.shared.clocks.log_time()
