@@ -84,6 +84,9 @@ pub const TOKEN_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest such time; whoever wants more keeps all.
 pub const RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+/// How much longer than asked for, and than every certificate in it lasts, history stays. Clocks that are wrong together by less
+/// are not noticed when servers start: a cluster that was away for a week is as likely.
+pub const RETENTION_MARGIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The last epoch of a cluster: each restore opens a later one. Keeps the epoch within what a uid has room for.
 pub const EPOCHS_MAX: u64 = 1 << 12;
 /// Generations of one instance that may have been issued in an epoch whose end is lost: a century of hourly ones.

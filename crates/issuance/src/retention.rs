@@ -9,6 +9,7 @@ use std::time::Duration;
 use certwright_core::Rejection;
 use certwright_core::command::Command;
 use certwright_core::event::{Event, HistoryTrimmed};
+use certwright_core::limits::RETENTION_MARGIN;
 use certwright_core::log::Trace;
 use certwright_core::mutant::{self, Mutant};
 use certwright_core::state::{Retention, State};
@@ -184,16 +185,16 @@ struct Found {
     until: Timestamp,
 }
 
-/// Lets go of what is old enough and has ended.
+/// Lets go of what is old enough and has ended, both by a margin: a jump of clocks while nobody ran may be as large and unnoticed.
 fn may_go(found: Arc<Mutex<Found>>, keep: Duration, now: Timestamp) -> Allow<Event> {
     Arc::new(move |entry| {
         let (at, not_after) = newest(entry);
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.until = at.plus(keep).max(not_after);
-        if at.plus(keep) > now {
+        found.until = at.plus(keep).max(not_after).plus(RETENTION_MARGIN);
+        if at.plus(keep).plus(RETENTION_MARGIN) > now {
             return Err(format!("it was written at {at}"));
         }
-        if not_after >= now && !mutant::is(Mutant::TrimsUnexpired) {
+        if not_after.plus(RETENTION_MARGIN) >= now && !mutant::is(Mutant::TrimsUnexpired) {
             return Err(format!("a certificate in it ends at {not_after}"));
         }
         (found.last_at, found.last_not_after) = (found.last_at.max(at), found.last_not_after.max(not_after));

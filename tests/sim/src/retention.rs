@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use certwright_core::limits::RETENTION_MARGIN;
 use certwright_core::spec::KeyAlgorithm;
 use certwright_core::x509::Names;
 use certwright_custody::LeafKey;
@@ -23,10 +24,10 @@ const CHECKER: &str = "retention";
 const RUNS: u64 = 3;
 /// As short as it may be.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
-/// Everybody sleeps for so long: longer than that, and than anything but one certificate lasts.
-const ASLEEP: Duration = Duration::from_secs(30 * 3600);
+/// Everybody sleeps for so long: longer than that, and than anything but one certificate lasts, by more than history stays besides.
+const ASLEEP: Duration = Duration::from_secs(6 * 3600).saturating_add(KEEP).saturating_add(RETENTION_MARGIN);
 /// How long that one lasts.
-const LONG: Duration = Duration::from_secs(48 * 3600);
+const LONG: Duration = Duration::from_secs(18 * 3600).saturating_add(ASLEEP);
 /// Certificates before it and after it: segments and snapshots on both sides.
 const CERTIFICATES: usize = 120;
 /// Everywhere.

@@ -274,7 +274,8 @@ async fn begins(cluster: &Cluster) -> Option<Vec<u64>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_server_lets_go_of_what_is_old_and_has_ended_and_one_that_joins_begins_there() {
     const HOUR: i64 = 3600;
-    let (system, hours) = (Seams::system(), 30);
+    // A day to keep, and the week that history stays besides.
+    let (system, hours) = (Seams::system(), 30 + 7 * 24);
     let (base, time) = (system.clock.wall_millis(), system.clock.clone());
     let clock = Arc::new(SimClock::driven_by(base, Arc::new(move || time.monotonic())));
     let seams = Seams { clock: clock.clone(), ..system };

@@ -1,14 +1,14 @@
 //! Decisions about the history that is kept: for how long, and where it begins.
 //!
-//! It refuses to let go of anything that is younger than that, of certificates that have not ended, and of anything at all
-//! while it is in doubt what time it is.
+//! It refuses to let go of anything that is younger than that, of certificates that have not ended, of either before a margin
+//! for unnoticed errors of clocks has passed, and of anything at all while it is in doubt what time it is.
 
 use std::time::Duration;
 
 use super::cluster::push;
 use super::draft::Draft;
 use crate::event::{Event, HistoryTrimmed};
-use crate::limits::{RETENTION_MAX, RETENTION_MIN};
+use crate::limits::{RETENTION_MARGIN, RETENTION_MAX, RETENTION_MIN};
 use crate::mutant::{self, Mutant};
 use crate::rejection::{Reason, Rejection};
 
@@ -44,11 +44,18 @@ pub(super) fn trim(draft: &mut Draft<'_>, trimmed: &HistoryTrimmed) -> Result<()
     if vouched_for.is_some_and(|(at, not_after)| trimmed.last_at < at || trimmed.last_not_after < not_after) {
         return refused("less is vouched for than when history went before".to_owned());
     }
-    if trimmed.last_at.plus(keep) > now {
-        return refused(format!("what was written at {} is to be kept for {} s", trimmed.last_at, keep.as_secs()));
+    if trimmed.last_at.plus(keep).plus(RETENTION_MARGIN) > now {
+        return refused(format!(
+            "what was written at {} is to be kept for {} s and a week",
+            trimmed.last_at,
+            keep.as_secs()
+        ));
     }
-    if trimmed.last_not_after >= now && !mutant::is(Mutant::TrimsUnexpired) {
-        return refused(format!("a certificate in it ends only at {}", trimmed.last_not_after));
+    if trimmed.last_not_after.plus(RETENTION_MARGIN) >= now && !mutant::is(Mutant::TrimsUnexpired) {
+        return refused(format!(
+            "a certificate in it ends at {}: it stays for a week after that",
+            trimmed.last_not_after
+        ));
     }
     push(draft, Event::HistoryTrimmed(Box::new(*trimmed)));
     Ok(())

@@ -6,7 +6,7 @@ use crate::command::Command;
 use crate::event::{Event, HistoryTrimmed};
 use crate::format::Format;
 use crate::ids::cluster_stream;
-use crate::limits::{RETENTION_MAX, RETENTION_MIN};
+use crate::limits::{RETENTION_MARGIN, RETENTION_MAX, RETENTION_MIN};
 use crate::log::StreamId;
 use crate::rejection::Reason;
 use crate::tests::fixtures::estate;
@@ -34,10 +34,11 @@ fn world() -> World {
     world
 }
 
-/// The third entry and what came before, two days ago.
+/// The third entry and what came before: two days and a week ago.
 fn trimmed(world: &World) -> HistoryTrimmed {
-    let last_at = world.now.minus(2 * DAY);
-    HistoryTrimmed { first_index: 3, chain: [1; 32], digest: [2; 32], last_at, last_not_after: world.now.minus(DAY) }
+    let (last_at, last_not_after) = (world.now.minus(2 * DAY), world.now.minus(DAY));
+    let [last_at, last_not_after] = [last_at, last_not_after].map(|at| at.minus(RETENTION_MARGIN));
+    HistoryTrimmed { first_index: 3, chain: [1; 32], digest: [2; 32], last_at, last_not_after }
 }
 
 #[test]
@@ -75,10 +76,13 @@ fn only_what_is_old_and_has_ended_goes() {
     world.must(&set(Some(2 * DAY)));
     let (now, newest) = (world.now, world.state.applied.index);
     assert_eq!(
-        refused(&world, &trim(&|it| it.last_at = now.minus(2 * DAY).plus(Duration::from_millis(1)))),
-        Reason::Moved
+        refused(&world, &trim(&|it| it.last_at = right.last_at.plus(Duration::from_millis(1)))),
+        Reason::Moved,
+        "it is too young"
     );
-    assert_eq!(refused(&world, &trim(&|it| it.last_not_after = now)), Reason::Moved, "it has not ended");
+    let ended = now.minus(RETENTION_MARGIN);
+    assert_eq!(refused(&world, &trim(&|it| it.last_not_after = ended)), Reason::Moved, "it ended within a week");
+    assert!(world.decide(&trim(&|it| it.last_not_after = ended.minus(Duration::from_millis(1)))).is_ok());
     assert_eq!(refused(&world, &trim(&|it| it.first_index = 0)), Reason::Moved);
     assert_eq!(refused(&world, &trim(&|it| it.first_index = newest + 1)), Reason::Moved, "of the future");
     world.must(&Command::HoldRenewals { ahead_millis: 9 });
