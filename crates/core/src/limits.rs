@@ -80,10 +80,12 @@ pub const REFUSAL_OCTETS_MAX: usize = 1024;
 pub const REFUSAL_PATH_OCTETS_MAX: usize = 256;
 /// How long a spent or lapsed join token is remembered, so that its late user is told why.
 pub const TOKEN_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Shortest time for which history is kept: a day in which somebody may notice that the wrong one was set.
+/// Shortest time for which history is kept: yesterday can always be looked up.
 pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest such time; whoever wants more keeps all.
 pub const RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+/// How long after a shorter time was set nothing goes: a day in which somebody may notice, and set another one.
+pub const RETENTION_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// How much longer than asked for, and than every certificate in it lasts, history stays. Clocks that are wrong together by less
 /// are not noticed when servers start: a cluster that was away for a week is as likely.
 pub const RETENTION_MARGIN: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -129,8 +129,23 @@ impl Cluster {
 pub struct Retention {
     /// For how long, in whole seconds; `None` for ever.
     pub keep: Option<Duration>,
+    /// Log time when that was set, or lowered last; `None` while all is kept.
+    pub since: Option<Timestamp>,
     /// Where it begins, once something was let go.
     pub trimmed: Option<HistoryTrimmed>,
+}
+
+impl Retention {
+    /// It is kept for so long from then on, or for ever.
+    pub(crate) fn set(&mut self, keep: Option<Duration>, at: Timestamp) {
+        // Only what makes more of it go is to be thought over.
+        let is_lowered = self.keep.zip(keep).is_none_or(|(before, keep)| keep < before);
+        if is_lowered || self.since.is_none() {
+            self.since = Some(at);
+        }
+        self.since = self.since.filter(|_| keep.is_some());
+        self.keep = keep;
+    }
 }
 
 /// The log's checkpoints: the key that signs them, and the newest one.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use certwright_core::Rejection;
 use certwright_core::command::Command;
 use certwright_core::event::{Event, HistoryTrimmed};
-use certwright_core::limits::RETENTION_MARGIN;
+use certwright_core::limits::{RETENTION_GRACE, RETENTION_MARGIN};
 use certwright_core::log::Trace;
 use certwright_core::mutant::{self, Mutant};
 use certwright_core::state::{Retention, State};
@@ -141,6 +141,10 @@ async fn look(session: &Session, looked: &mut Option<Looked>) -> Result<(), Obst
     // Every server begins there before it begins later.
     let is_behind = log.kept().map(|kept| kept.first_index) != retention.trimmed.map(|trimmed| trimmed.first_index);
     let (now, here) = (at.min(Timestamp::from_millis(seams.clock.wall_millis())), seams.clock.monotonic());
+    // Somebody may think better of it yet.
+    if retention.since.is_some_and(|since| since.plus(RETENTION_GRACE) > now) {
+        return Ok(());
+    }
     let is_same = |it: &Looked| (it.retention, it.released_at) == (retention, released_at);
     let is_known = |it: &Looked| is_same(it) && (now < it.until || here < it.at + LOOK_EVERY);
     if is_behind || looked.as_ref().is_some_and(is_known) {

@@ -47,6 +47,7 @@ pub(super) fn encode_cluster(cluster: &Cluster, applied: Position) -> v1::Cluste
         rebases: cluster.rebases.iter().map(Into::into).collect(),
         keep_seconds: cluster.retention.keep.map_or(0, |keep| keep.as_secs()),
         trimmed: cluster.retention.trimmed.as_ref().map(Into::into),
+        keep_since_millis: cluster.retention.since.map(|at| at.millis()),
     }
 }
 
@@ -117,6 +118,7 @@ pub(super) fn decode_cluster(record: v1::ClusterRecord) -> Result<(Cluster, Posi
         rebases: record.rebases.into_iter().map(Into::into).collect(),
         retention: Retention {
             keep: (record.keep_seconds > 0).then(|| Duration::from_secs(record.keep_seconds)),
+            since: record.keep_since_millis.map(moment),
             trimmed: record.trimmed.map(TryInto::try_into).transpose()?,
         },
         ..Cluster::default()

@@ -95,7 +95,9 @@ pub enum RetentionVerb {
     #[command(
         after_help = "24h at least. What exists is never forgotten, only how it came to be: `get --as-of`, `history` and `events` begin later\n\
                       then, and answer TOKEN_TOO_OLD for what was before; so do backups. History goes a segment of the log at a time, on every\n\
-                      server, and does not come back when more is kept later. Refused: INVALID_SPEC, UPGRADE_PENDING.\n\n\
+                      server, and does not come back when more is kept later. Refused: INVALID_SPEC, UPGRADE_PENDING.\n\
+                      Nothing goes within 24h of a shorter time being set: until then `set forever` loses nothing.\n\
+                      After that an entry goes a week later than it might: clocks may have been wrong unnoticed.\n\n\
                       Examples:\n  certwright operator retention set 2160h\n  certwright operator retention set forever"
     )]
     Set {

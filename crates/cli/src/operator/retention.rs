@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use certwright_core::limits::RETENTION_GRACE;
 use certwright_core::{Reason, Rejection};
 use certwright_proto::api::values::span_to_message;
 use certwright_proto::manifest::duration;
@@ -72,7 +73,14 @@ async fn set(global: &Global, keep: &str) -> Result<ExitCode, Failure> {
         Format::Json | Format::Yaml => {
             output::value(global.output, &json!({"keep": keep, "changed": !answer.unchanged}))?;
         }
-        _ => output::line(&format!("history is kept {}", worded(&keep)))?,
+        _ if wanted.is_none() => output::line(&format!("history is kept {}", worded(&keep)))?,
+        _ => {
+            let grace = duration::format(RETENTION_GRACE);
+            output::line(&format!(
+                "history is kept {}; nothing goes within {grace} of a shorter time being set",
+                worded(&keep)
+            ))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! Decisions about the history that is kept: for how long, and where it begins.
 //!
-//! It refuses to let go of anything that is younger than that, of certificates that have not ended, of either before a margin
+//! It refuses to let go of anything within a day of a shorter time being set, of what is younger than that time, of certificates that have not ended, of either before a margin
 //! for unnoticed errors of clocks has passed, and of anything at all while it is in doubt what time it is.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::cluster::push;
 use super::draft::Draft;
 use crate::event::{Event, HistoryTrimmed};
-use crate::limits::{RETENTION_MARGIN, RETENTION_MAX, RETENTION_MIN};
+use crate::limits::{RETENTION_GRACE, RETENTION_MARGIN, RETENTION_MAX, RETENTION_MIN};
 use crate::mutant::{self, Mutant};
 use crate::rejection::{Reason, Rejection};
 
@@ -31,6 +31,9 @@ pub(super) fn trim(draft: &mut Draft<'_>, trimmed: &HistoryTrimmed) -> Result<()
     let Some(keep) = cluster.retention.keep else { return refused("all history is kept".to_owned()) };
     if cluster.hold.is_some() {
         return refused("log time jumped, and nobody has said yet that it is right".to_owned());
+    }
+    if let Some(since) = cluster.retention.since.filter(|since| since.plus(RETENTION_GRACE) > now) {
+        return refused(format!("how long history is kept was set at {since}: nothing goes within a day of that"));
     }
     let before = cluster.retention.trimmed.map_or(0, |before| before.first_index);
     if trimmed.first_index <= before || trimmed.first_index > draft.state.applied.index {

@@ -6,7 +6,7 @@ use crate::command::Command;
 use crate::event::{Event, HistoryTrimmed};
 use crate::format::Format;
 use crate::ids::cluster_stream;
-use crate::limits::{RETENTION_MARGIN, RETENTION_MAX, RETENTION_MIN};
+use crate::limits::{RETENTION_GRACE, RETENTION_MARGIN, RETENTION_MAX, RETENTION_MIN};
 use crate::log::StreamId;
 use crate::rejection::Reason;
 use crate::tests::fixtures::estate;
@@ -74,6 +74,13 @@ fn only_what_is_old_and_has_ended_goes() {
     let refused = |world: &World, command: &Command| world.decide(command).unwrap_err().reason;
     assert_eq!(refused(&world, &trim(&|_| {})), Reason::Moved, "all is kept");
     world.must(&set(Some(2 * DAY)));
+    world.pass(RETENTION_GRACE);
+    let right = trimmed(&world);
+    let trim = |change: &dyn Fn(&mut HistoryTrimmed)| {
+        let mut trimmed = right;
+        change(&mut trimmed);
+        Command::TrimHistory { trimmed }
+    };
     let (now, newest) = (world.now, world.state.applied.index);
     assert_eq!(
         refused(&world, &trim(&|it| it.last_at = right.last_at.plus(Duration::from_millis(1)))),
@@ -97,4 +104,41 @@ fn only_what_is_old_and_has_ended_goes() {
     }];
     assert!(less.iter().all(|less| refused(&world, less) == Reason::Moved));
     assert!(world.decide(&trim(&|it| it.first_index = 4)).is_ok());
+}
+
+#[test]
+fn nothing_goes_within_a_day_of_a_shorter_time_being_set() {
+    let mut world = world();
+    let refused = |world: &World| world.decide(&Command::TrimHistory { trimmed: trimmed(world) }).is_err();
+    let since = |world: &World| world.state.cluster.retention.since;
+    world.must(&set(Some(2 * DAY)));
+    let set_at = world.now;
+    world.pass(RETENTION_GRACE - Duration::from_millis(1));
+    assert!(refused(&world));
+    // Whoever thinks better of it in time loses nothing.
+    world.must(&set(None));
+    world.pass(10 * DAY);
+    assert!(refused(&world) && since(&world).is_none());
+    world.must(&set(Some(2 * DAY)));
+    assert!(since(&world) > Some(set_at) && refused(&world));
+    world.pass(RETENTION_GRACE);
+    assert!(!refused(&world));
+    // More is kept: nobody has to think about that. Less is.
+    let before = since(&world);
+    world.must(&set(Some(4 * DAY)));
+    assert_eq!(since(&world), before);
+    world.must(&set(Some(DAY)));
+    assert!(since(&world) > before && refused(&world));
+    world.pass(RETENTION_GRACE);
+    assert!(!refused(&world));
+}
+
+#[test]
+fn the_day_is_one_by_the_time_that_holds_when_log_time_was_set_back() {
+    let mut world = world();
+    let right = world.now;
+    world.pass(400 * DAY);
+    world.must(&set(Some(2 * DAY)));
+    world.must(&Command::RebaseTime { to: right });
+    assert_eq!(world.state.cluster.retention.since, Some(right));
 }

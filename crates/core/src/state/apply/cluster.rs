@@ -61,7 +61,7 @@ impl State {
             }
             Event::FormatRaised { format } => cluster.format = cluster.format.max(*format),
             Event::RetentionSet { keep_seconds } => {
-                cluster.retention.keep = (*keep_seconds > 0).then(|| Duration::from_secs(*keep_seconds));
+                cluster.retention.set((*keep_seconds > 0).then(|| Duration::from_secs(*keep_seconds)), applied.at);
             }
             Event::HistoryTrimmed(trimmed) => cluster.retention.trimmed = Some(**trimmed),
             Event::NodeIdentityIssued { node_id, identity } => {

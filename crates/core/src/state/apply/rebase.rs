@@ -1,7 +1,7 @@
 //! Log time is set back: what was measured by the time that is taken back is measured anew.
 //!
 //! It refuses to touch what is history: when a thing was made stays as it was written. What is compared with the present
-//! changes: deadlines, what is due, the brake on renewals, and until when an epoch's beginning and a release count.
+//! changes: deadlines, what is due, the brake on renewals, and until when an epoch's beginning, a release and a retention count.
 
 use std::time::Duration;
 
@@ -48,6 +48,7 @@ fn failed_at(instance: &Instance) -> Option<Timestamp> {
 impl Cluster {
     fn rebase(&mut self, rebase: &Rebase) {
         self.released_at = self.released_at.map(|at| at.min(rebase.to));
+        self.retention.since = self.retention.since.map(|at| at.min(rebase.to));
         for epoch in &mut self.epochs {
             epoch.at = epoch.at.min(rebase.to);
         }

@@ -125,7 +125,8 @@ fn cluster() -> Cluster {
 /// A cluster with all that came with format 3: its log time was set back, and old history was let go.
 pub(crate) fn newer_cluster() -> Cluster {
     let rebases = vec![Rebase { index: 18, from: at(86_400_000), to: at(3_600_000) }];
-    let retention = Retention { keep: Some(Duration::from_secs(86_400)), trimmed: Some(history_trimmed()) };
+    let (keep, since) = (Some(Duration::from_secs(86_400)), Some(at(5_000)));
+    let retention = Retention { keep, since, trimmed: Some(history_trimmed()) };
     Cluster { format: Format(3), rebases, retention, ..cluster() }
 }
 
