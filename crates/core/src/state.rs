@@ -9,15 +9,13 @@ mod etags;
 mod hold;
 mod indexes;
 mod parts;
+mod retention;
 mod settle;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::event::{
-    Delivered, EpochOpened, HistoryTrimmed, NodeRecord, SealedKey, SignedCheckpoint, Stage, TokenGrant, Trigger,
-};
+use crate::event::{Delivered, EpochOpened, NodeRecord, SealedKey, SignedCheckpoint, Stage, TokenGrant, Trigger};
 use crate::format::Format;
 use crate::ids::{
     AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, Generation, InstanceId, IssuerName,
@@ -34,6 +32,7 @@ pub use certificates::Due;
 pub use hold::RenewalHold;
 pub use indexes::{Counts, Indexes};
 pub use parts::Cut;
+pub use retention::{Retention, Setting, StillKept};
 
 /// Everything that exists. Maps are copy-on-write; indexes are derived and rebuilt on snapshot install.
 #[derive(Default)]
@@ -100,6 +99,14 @@ pub struct Rebase {
     pub to: Timestamp,
 }
 
+impl Rebase {
+    /// When an entry was written, by the time that holds after these; see [`Cluster::corrected`].
+    pub fn corrected(rebases: &[Self], index: u64, at: Timestamp) -> Timestamp {
+        let later = rebases.iter().filter(|rebase| rebase.index >= index);
+        later.map(|rebase| rebase.to).fold(at, Ord::min)
+    }
+}
+
 impl Cluster {
     /// How this epoch began; `None` in the first one.
     pub fn opened(&self) -> Option<&EpochOpened> {
@@ -109,8 +116,7 @@ impl Cluster {
     /// When an entry was written, by the time that holds now: what was stamped before log time was set back counts as written
     /// then at the latest. So these moments never fall from one entry to the next.
     pub fn corrected(&self, index: u64, at: Timestamp) -> Timestamp {
-        let later = self.rebases.iter().filter(|rebase| rebase.index >= index);
-        later.map(|rebase| rebase.to).fold(at, Ord::min)
+        Rebase::corrected(&self.rebases, index, at)
     }
 
     /// Whether what stands at that index was decided in an epoch before this one.
@@ -121,30 +127,6 @@ impl Cluster {
     /// The epoch in which the entry at that index was appended.
     pub fn epoch_of(&self, index: u64) -> u64 {
         self.epochs.iter().rev().find(|opened| index > opened.after_index).map_or(1, |opened| opened.epoch)
-    }
-}
-
-/// How much of the history is kept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Retention {
-    /// For how long, in whole seconds; `None` for ever.
-    pub keep: Option<Duration>,
-    /// Log time when that was set, or lowered last; `None` while all is kept.
-    pub since: Option<Timestamp>,
-    /// Where it begins, once something was let go.
-    pub trimmed: Option<HistoryTrimmed>,
-}
-
-impl Retention {
-    /// It is kept for so long from then on, or for ever.
-    pub(crate) fn set(&mut self, keep: Option<Duration>, at: Timestamp) {
-        // Only what makes more of it go is to be thought over.
-        let is_lowered = self.keep.zip(keep).is_none_or(|(before, keep)| keep < before);
-        if is_lowered || self.since.is_none() {
-            self.since = Some(at);
-        }
-        self.since = self.since.filter(|_| keep.is_some());
-        self.keep = keep;
     }
 }
 

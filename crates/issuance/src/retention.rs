@@ -1,7 +1,8 @@
 //! Letting history go: the leader says from where on it is kept, every server deletes the rest for itself.
 //!
 //! It refuses on any doubt: what is younger than it is to be kept for, or holds a certificate that has not ended, stays, by
-//! the earlier of log time and this machine's clock; nobody deletes what the leader did not vouch for in the log.
+//! the earlier of log time and this machine's clock; nobody deletes what the leader did not vouch for in the log, nor on the
+//! leader's word alone.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use certwright_core::event::{Event, HistoryTrimmed};
 use certwright_core::limits::{RETENTION_GRACE, RETENTION_MARGIN};
 use certwright_core::log::Trace;
 use certwright_core::mutant::{self, Mutant};
-use certwright_core::state::{Retention, State};
+use certwright_core::state::{Rebase, Retention, State, StillKept};
 use certwright_core::time::Timestamp;
 use certwright_raft::wal::Floor;
 use certwright_raft::{Allow, AppliedEntry, Beginning, Leadership, Log, TrimError};
@@ -35,6 +36,8 @@ enum Obstacle {
     Refused(#[from] Rejection),
     #[error("{0}")]
     Trim(#[from] TrimError),
+    #[error("{0}")]
+    Kept(#[from] StillKept),
 }
 
 /// Runs on every server until the log stops: does what the log says.
@@ -49,7 +52,7 @@ pub(crate) async fn follow(tools: Arc<Tools>, stopped: CancellationToken) {
         }
         wait = match obey(&tools).await {
             Ok(()) => TICK,
-            Err(error @ (TrimError::Differs(_) | TrimError::Kept { .. })) => {
+            Err(Obstacle::Trim(error @ (TrimError::Differs(_) | TrimError::Kept { .. }))) => {
                 tracing::error!(%error, "history is not let go here: this is a bug, or this server's log was altered");
                 RETRY
             }
@@ -66,9 +69,13 @@ async fn ended(leadership: &mut watch::Receiver<Leadership>) {
     while leadership.changed().await.is_ok() {}
 }
 
-/// Trims this server's history to where the log says, unless it is so.
-async fn obey(tools: &Tools) -> Result<(), TrimError> {
-    let trimmed = tools.log.read(|view| view.state.cluster.retention.trimmed);
+/// Trims this server's history to where the log says, unless it is so, once that is due by this server's own clock as well.
+async fn obey(tools: &Tools) -> Result<(), Obstacle> {
+    let now = tools.log.log_time().min(Timestamp::from_millis(tools.seams.clock.wall_millis()));
+    let (trimmed, is_due, rebases) = tools.log.read(|view| {
+        let cluster = &view.state.cluster;
+        (cluster.retention.trimmed, cluster.may_delete(now), cluster.rebases.clone())
+    });
     let Some(trimmed) = trimmed else { return Ok(()) };
     let kept = tools.log.kept();
     let is_so = kept.is_some_and(|kept| kept.first_index == trimmed.first_index && kept.at.is_some());
@@ -76,9 +83,10 @@ async fn obey(tools: &Tools) -> Result<(), TrimError> {
     if is_so && !tools.log.has_leftovers() || is_later {
         return Ok(());
     }
+    is_due?;
     let wanted =
         Beginning { floor: Floor { first_index: trimmed.first_index, chain: trimmed.chain }, digest: trimmed.digest };
-    let done = tools.log.trim(wanted, vouched_for(trimmed)).await?;
+    let done = tools.log.trim(wanted, vouched_for(trimmed, rebases)).await?;
     tracing::info!(
         first_index = trimmed.first_index,
         segments = done.segments,
@@ -89,23 +97,23 @@ async fn obey(tools: &Tools) -> Result<(), TrimError> {
 }
 
 /// Lets go of what the leader has vouched for.
-fn vouched_for(trimmed: HistoryTrimmed) -> Allow<Event> {
-    Arc::new(move |entry| match newest(entry) {
+fn vouched_for(trimmed: HistoryTrimmed, rebases: Vec<Rebase>) -> Allow<Event> {
+    Arc::new(move |entry| match newest(entry, &rebases) {
         (at, _) if at > trimmed.last_at => Err(format!("it was written at {at}")),
         (_, not_after) if not_after > trimmed.last_not_after => Err(format!("a certificate in it ends at {not_after}")),
         _ => Ok(()),
     })
 }
 
-/// Log time of an entry, and the latest end of the certificates issued in it. Certificates of authorities are kept in state;
-/// of identities it has all that anybody asks for: who has one is told once, and then gets a new one.
-fn newest(entry: &AppliedEntry<Event>) -> (Timestamp, Timestamp) {
+/// Log time of an entry, by what holds now, and the latest end of the certificates issued in it. Certificates of authorities are
+/// kept in state; of identities it has all that anybody asks for: who has one is told once, and then gets a new one.
+fn newest(entry: &AppliedEntry<Event>, rebases: &[Rebase]) -> (Timestamp, Timestamp) {
     let appends = entry.transactions.iter().flat_map(|transaction| &transaction.appends);
     let ends = appends.flat_map(|append| &append.events).filter_map(|event| match event {
         Event::CertificateIssued(issued) => Some(issued.not_after),
         _ => None,
     });
-    (entry.at, ends.max().unwrap_or(Timestamp::EPOCH))
+    (Rebase::corrected(rebases, entry.index, entry.at), ends.max().unwrap_or(Timestamp::EPOCH))
 }
 
 /// What is known of the history: for which setting, and until when nothing changes.
@@ -155,7 +163,8 @@ async fn look(session: &Session, looked: &mut Option<Looked>) -> Result<(), Obst
         .trimmed
         .map_or((Timestamp::EPOCH, Timestamp::EPOCH), |before| (before.last_at, before.last_not_after));
     let found = Arc::new(Mutex::new(Found { last_at, last_not_after, until: now }));
-    let prefix = log.prefix(may_go(found.clone(), keep, now)).await?;
+    let rebases = log.read(|view| view.state.cluster.rebases.clone());
+    let prefix = log.prefix(may_go(found.clone(), rebases, keep, now)).await?;
     let Found { last_at, last_not_after, until } = *found.lock().unwrap_or_else(PoisonError::into_inner);
     *looked = Some(Looked { retention, released_at, until, at: here });
     if prefix.octets < session.tools.trim_octets {
@@ -190,9 +199,9 @@ struct Found {
 }
 
 /// Lets go of what is old enough and has ended, both by a margin: a jump of clocks while nobody ran may be as large and unnoticed.
-fn may_go(found: Arc<Mutex<Found>>, keep: Duration, now: Timestamp) -> Allow<Event> {
+fn may_go(found: Arc<Mutex<Found>>, rebases: Vec<Rebase>, keep: Duration, now: Timestamp) -> Allow<Event> {
     Arc::new(move |entry| {
-        let (at, not_after) = newest(entry);
+        let (at, not_after) = newest(entry, &rebases);
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         found.until = at.plus(keep).max(not_after).plus(RETENTION_MARGIN);
         if at.plus(keep).plus(RETENTION_MARGIN) > now {

@@ -12,7 +12,7 @@ use certwright_core::log::{CodecError, Position};
 use certwright_core::spec::{CertificateSpec, PackedSpec};
 use certwright_core::state::{
     Agent, Authority, Certificate, Certified, CheckpointKey, Checkpoints, Cluster, Delivery, Generated, IdentityState,
-    Instance, Issuer, Node, Open, Rebase, RenewalHold, Retention, Token,
+    Instance, Issuer, Node, Open, Rebase, RenewalHold, Retention, Setting, Token,
 };
 
 use super::event::encode_failure;
@@ -48,6 +48,10 @@ pub(super) fn encode_cluster(cluster: &Cluster, applied: Position) -> v1::Cluste
         keep_seconds: cluster.retention.keep.map_or(0, |keep| keep.as_secs()),
         trimmed: cluster.retention.trimmed.as_ref().map(Into::into),
         keep_since_millis: cluster.retention.since.map(|at| at.millis()),
+        trimmed_under: cluster.retention.under.map(|under| v1::RetentionSetting {
+            keep_seconds: under.keep.as_secs(),
+            since_millis: under.since.millis(),
+        }),
     }
 }
 
@@ -120,6 +124,10 @@ pub(super) fn decode_cluster(record: v1::ClusterRecord) -> Result<(Cluster, Posi
             keep: (record.keep_seconds > 0).then(|| Duration::from_secs(record.keep_seconds)),
             since: record.keep_since_millis.map(moment),
             trimmed: record.trimmed.map(TryInto::try_into).transpose()?,
+            under: record.trimmed_under.map(|under| Setting {
+                keep: Duration::from_secs(under.keep_seconds),
+                since: moment(under.since_millis),
+            }),
         },
         ..Cluster::default()
     };

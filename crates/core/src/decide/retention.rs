@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::cluster::push;
 use super::draft::Draft;
 use crate::event::{Event, HistoryTrimmed};
-use crate::limits::{RETENTION_GRACE, RETENTION_MARGIN, RETENTION_MAX, RETENTION_MIN};
-use crate::mutant::{self, Mutant};
+use crate::limits::{RETENTION_MAX, RETENTION_MIN};
 use crate::rejection::{Reason, Rejection};
+use crate::state::StillKept;
 
 pub(super) fn set(draft: &mut Draft<'_>, keep: Option<Duration>) -> Result<(), Rejection> {
     let keep = keep.map(|keep| Duration::from_secs(keep.as_secs()));
@@ -28,12 +28,10 @@ pub(super) fn set(draft: &mut Draft<'_>, keep: Option<Duration>) -> Result<(), R
 pub(super) fn trim(draft: &mut Draft<'_>, trimmed: &HistoryTrimmed) -> Result<(), Rejection> {
     let (cluster, now) = (&draft.state.cluster, draft.now);
     let refused = |what: String| Err(Rejection::new(Reason::Moved, what));
-    let Some(keep) = cluster.retention.keep else { return refused("all history is kept".to_owned()) };
+    let still_kept = |why: StillKept| Rejection::new(Reason::Moved, why.to_string());
+    let setting = cluster.retention.setting().ok_or(StillKept::Forever).map_err(still_kept)?;
     if cluster.hold.is_some() {
-        return refused("log time jumped, and nobody has said yet that it is right".to_owned());
-    }
-    if let Some(since) = cluster.retention.since.filter(|since| since.plus(RETENTION_GRACE) > now) {
-        return refused(format!("how long history is kept was set at {since}: nothing goes within a day of that"));
+        return Err(still_kept(StillKept::Held));
     }
     let before = cluster.retention.trimmed.map_or(0, |before| before.first_index);
     if trimmed.first_index <= before || trimmed.first_index > draft.state.applied.index {
@@ -47,19 +45,7 @@ pub(super) fn trim(draft: &mut Draft<'_>, trimmed: &HistoryTrimmed) -> Result<()
     if vouched_for.is_some_and(|(at, not_after)| trimmed.last_at < at || trimmed.last_not_after < not_after) {
         return refused("less is vouched for than when history went before".to_owned());
     }
-    if trimmed.last_at.plus(keep).plus(RETENTION_MARGIN) > now {
-        return refused(format!(
-            "what was written at {} is to be kept for {} s and a week",
-            trimmed.last_at,
-            keep.as_secs()
-        ));
-    }
-    if trimmed.last_not_after.plus(RETENTION_MARGIN) >= now && !mutant::is(Mutant::TrimsUnexpired) {
-        return refused(format!(
-            "a certificate in it ends at {}: it stays for a week after that",
-            trimmed.last_not_after
-        ));
-    }
+    setting.lets_go(trimmed, now).map_err(still_kept)?;
     push(draft, Event::HistoryTrimmed(Box::new(*trimmed)));
     Ok(())
 }

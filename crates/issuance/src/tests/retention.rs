@@ -1,11 +1,14 @@
 //! History that is let go: when it is old enough, when every certificate in it has ended, and when it is sure what time it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::Reason;
 use certwright_core::command::Command;
 use certwright_core::event::{Event, HistoryTrimmed};
-use certwright_core::ids::IssuerName;
+use certwright_core::ids::{IssuerName, cluster_stream};
+use certwright_core::log::{Append, Fold, RequestId, Trace, Transaction};
+use certwright_raft::Beginning;
 
 use super::server::{Machine, Server, admin, agent, p256, request};
 use crate::IssueOrder;
@@ -123,4 +126,43 @@ async fn a_jump_keeps_history_in_place_also_where_it_holds_no_renewals_back() {
     release(&server).await;
     a_while().await;
     assert!(trimmed(&server).is_some());
+}
+
+/// What a leader writes that does not ask `decide`.
+async fn forge(server: &Server, trimmed: HistoryTrimmed) {
+    let stream = cluster_stream();
+    let expected = server.log.read(|view| view.state.revision(&stream));
+    let append = Append { stream, expected: Some(expected), events: vec![Event::HistoryTrimmed(Box::new(trimmed))] };
+    let transaction = Transaction {
+        request_id: RequestId([7; 16]),
+        request_digest: [0; 16],
+        actor: "system".into(),
+        trace: Trace::default(),
+        guards: vec![],
+        appends: vec![append],
+    };
+    server.log.propose(transaction).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_server_deletes_on_the_word_of_a_leader_that_is_wrong_about_the_time() {
+    let (server, _) = Machine::small().estate().await;
+    server.control.execute(admin(), Command::SetRetention { keep: Some(24 * HOUR) }).await.unwrap();
+    for _ in 0..250 {
+        issue(&server, HOUR).await;
+    }
+    let first_index = server.log.status().applied_index - 50;
+    let Beginning { floor, digest } = server.log.survey(first_index, Arc::new(|_| Ok(()))).await.unwrap();
+    let now = server.log.log_time();
+    let (last_at, last_not_after) = (now, now.plus(2 * HOUR));
+    forge(&server, HistoryTrimmed { first_index, chain: floor.chain, digest, last_at, last_not_after }).await;
+    a_while().await;
+    assert_eq!(trimmed(&server).map(|it| it.first_index), Some(first_index));
+    assert_eq!(server.log.kept(), None, "none of it is old");
+    jump(&server, 1000).await;
+    a_while().await;
+    assert_eq!(server.log.kept(), None, "nobody has said that this is the time");
+    release(&server).await;
+    a_while().await;
+    assert!(server.log.kept().is_some_and(|kept| kept.first_index >= first_index));
 }

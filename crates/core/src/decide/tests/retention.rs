@@ -9,6 +9,7 @@ use crate::ids::cluster_stream;
 use crate::limits::{RETENTION_GRACE, RETENTION_MARGIN, RETENTION_MAX, RETENTION_MIN};
 use crate::log::StreamId;
 use crate::rejection::Reason;
+use crate::state::StillKept;
 use crate::tests::fixtures::estate;
 use crate::tests::harness::{World, given};
 use crate::time::Timestamp;
@@ -141,4 +142,48 @@ fn the_day_is_one_by_the_time_that_holds_when_log_time_was_set_back() {
     world.must(&set(Some(2 * DAY)));
     world.must(&Command::RebaseTime { to: right });
     assert_eq!(world.state.cluster.retention.since, Some(right));
+}
+
+#[test]
+fn every_server_judges_for_itself_whether_what_was_let_go_may_be_deleted() {
+    let mut world = world();
+    let (entry, ends) = (world.now, world.now.plus(3 * DAY));
+    let claimed = HistoryTrimmed { last_at: entry, last_not_after: ends, ..trimmed(&world) };
+    let may = |world: &World, now: Timestamp| world.state.cluster.may_delete(now);
+    assert_eq!(may(&world, entry.plus(100 * DAY)), Err(StillKept::Forever), "nothing was let go");
+    world.must(&set(Some(2 * DAY)));
+    world.happen(cluster_stream(), Event::HistoryTrimmed(Box::new(claimed)));
+    // What is set later changes nothing: others may have deleted it.
+    world.must(&set(None));
+    let due = ends.plus(RETENTION_MARGIN);
+    assert_eq!(may(&world, entry), Err(StillKept::SetAt(entry)));
+    assert_eq!(may(&world, entry.plus(DAY)), Err(StillKept::Young(entry, 2 * DAY)));
+    assert_eq!(may(&world, due), Err(StillKept::Unended(ends)));
+    let due = due.plus(Duration::from_millis(1));
+    assert_eq!(may(&world, due), Ok(()));
+    world.must(&Command::HoldRenewals { ahead_millis: 9 });
+    assert_eq!(may(&world, due), Err(StillKept::Held));
+    world.must(&Command::ReleaseRenewals);
+    // Nobody begins earlier again.
+    world.happen(cluster_stream(), Event::HistoryTrimmed(Box::new(HistoryTrimmed { first_index: 2, ..claimed })));
+    assert_eq!(world.state.cluster.retention.trimmed, Some(claimed));
+    let forgotten = HistoryTrimmed { first_index: 4, ..claimed };
+    world.happen(cluster_stream(), Event::HistoryTrimmed(Box::new(forgotten)));
+    assert_eq!(may(&world, due), Err(StillKept::Forever), "all was to be kept when that was said");
+}
+
+#[test]
+fn what_was_stamped_too_late_counts_as_of_where_log_time_went_back_to() {
+    let mut world = world();
+    let right = world.now;
+    world.must(&set(Some(2 * DAY)));
+    world.pass(4000 * DAY);
+    let claimed = HistoryTrimmed { last_at: world.now, last_not_after: Timestamp::EPOCH, ..trimmed(&world) };
+    world.happen(cluster_stream(), Event::HistoryTrimmed(Box::new(claimed)));
+    world.must(&Command::RebaseTime { to: right });
+    world.must(&Command::ReleaseRenewals);
+    let due = right.plus(2 * DAY).plus(RETENTION_MARGIN);
+    let cluster = &world.state.cluster;
+    assert_eq!(cluster.may_delete(due.minus(Duration::from_millis(1))), Err(StillKept::Young(right, 2 * DAY)));
+    assert_eq!(cluster.may_delete(due), Ok(()));
 }

@@ -63,7 +63,7 @@ impl State {
             Event::RetentionSet { keep_seconds } => {
                 cluster.retention.set((*keep_seconds > 0).then(|| Duration::from_secs(*keep_seconds)), applied.at);
             }
-            Event::HistoryTrimmed(trimmed) => cluster.retention.trimmed = Some(**trimmed),
+            Event::HistoryTrimmed(trimmed) => cluster.retention.let_go(**trimmed),
             Event::NodeIdentityIssued { node_id, identity } => {
                 if let Some(node) = cluster.nodes.get_mut(node_id) {
                     node.identity = Some(remembered(identity, applied.position));

@@ -48,7 +48,7 @@ fn failed_at(instance: &Instance) -> Option<Timestamp> {
 impl Cluster {
     fn rebase(&mut self, rebase: &Rebase) {
         self.released_at = self.released_at.map(|at| at.min(rebase.to));
-        self.retention.since = self.retention.since.map(|at| at.min(rebase.to));
+        self.retention.rebase(rebase.to);
         for epoch in &mut self.epochs {
             epoch.at = epoch.at.min(rebase.to);
         }

@@ -12,7 +12,7 @@ use certwright_core::ids::{AdministratorName, AuthorityName, ClusterId, IssuerNa
 use certwright_core::spec::PackedSpec;
 use certwright_core::state::{
     Agent, Authority, Certificate, Certified, CheckpointKey, Checkpoints, Cluster, Cut, Delivery, Generated,
-    IdentityState, Instance, Issuer, Node, Open, Rebase, RenewalHold, Retention, Token,
+    IdentityState, Instance, Issuer, Node, Open, Rebase, RenewalHold, Retention, Setting, Token,
 };
 
 use super::*;
@@ -126,7 +126,8 @@ fn cluster() -> Cluster {
 pub(crate) fn newer_cluster() -> Cluster {
     let rebases = vec![Rebase { index: 18, from: at(86_400_000), to: at(3_600_000) }];
     let (keep, since) = (Some(Duration::from_secs(86_400)), Some(at(5_000)));
-    let retention = Retention { keep, since, trimmed: Some(history_trimmed()) };
+    let under = Some(Setting { keep: Duration::from_secs(172_800), since: at(4_000) });
+    let retention = Retention { keep, since, trimmed: Some(history_trimmed()), under };
     Cluster { format: Format(3), rebases, retention, ..cluster() }
 }
 
