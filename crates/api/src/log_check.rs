@@ -15,7 +15,7 @@ use crate::data_dir::{BACKFILL, BASE, LOG, file_failed};
 
 pub(crate) mod tally;
 
-use tally::Tally;
+use tally::{Tally, UNTOLD};
 
 /// What verification found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +26,8 @@ pub struct LogReport {
     pub checkpoints: u64,
     /// Those of which it is not known here: the key or the entries that they cover are not in this log.
     pub checkpoints_unknown: u64,
+    /// That history begins where it does is not proved: the entries that say so are not here, or somebody is writing them.
+    pub beginning_unproved: bool,
     /// What was found of the entries.
     pub log: Report,
 }
@@ -47,11 +49,21 @@ pub fn verify_log(disk: &dyn Disk, directory: &Path, tell: &mut dyn FnMut(String
     let logs = Places { log: &places.log, backfill: places.backfill.as_deref() };
     let mut log = wal::verify_seeing(disk, logs, &mut see)
         .map_err(|error| Rejection::new(Reason::FileFailed, error.to_string()))?;
+    let begins = base.as_ref().ok().and_then(Option::as_ref).map(Folded::floor);
     if let (None, Some(data)) = (&log.finding, &places.data) {
         log.finding = misses_base(data, &log, base);
     }
+    let mut beginning_unproved = false;
+    if log.finding.is_none() && !tally.is_told(log.floor) {
+        let first_bad_index = begins.into_iter().chain(log.floor).map(|floor| floor.first_index).max().unwrap_or(0);
+        // What says so comes after what it says.
+        beginning_unproved = log.in_use || log.absent.iter().any(|(_, last)| *last >= first_bad_index);
+        let path = places.data.as_ref().map_or_else(|| places.log.clone(), |data| data.join(BASE));
+        let untold = Finding { path, offset: 0, first_bad_index, what: UNTOLD.to_owned() };
+        log.finding = (!beginning_unproved).then_some(untold);
+    }
     let (checkpoints, checkpoints_unknown) = tally.checkpoints();
-    Ok(LogReport { events: tally.events(), checkpoints, checkpoints_unknown, log })
+    Ok(LogReport { events: tally.events(), checkpoints, checkpoints_unknown, beginning_unproved, log })
 }
 
 /// Whether a history that begins with a snapshot has it.

@@ -27,7 +27,7 @@ use crate::backup::read::{Header, Part, Reader};
 use crate::bootstrap::{Administrator, fresh_record, internal, node_record, settle};
 use crate::data_dir::{DataDir, Phase, Record, file_failed};
 use crate::limits::{CLOCK_AFTER_MAX, CLOCK_BEFORE_MAX};
-use crate::log_check::tally::Tally;
+use crate::log_check::tally::{Tally, UNTOLD};
 use crate::node::{NodeConfig, open_seal};
 
 mod survivor;
@@ -281,6 +281,9 @@ impl Incoming<'_> {
         }
         if refounding.chain() != self.header.last_chain {
             return Err(damaged("its entries do not chain to its end"));
+        }
+        if !tally.is_told(None) {
+            return Err(damaged(UNTOLD));
         }
         let Header { cluster_id: ClusterId(cluster_id), epoch, last_node_id, .. } = self.header;
         let folded = Folded::read(&*file, cluster_id, epoch, &DomainCodec).map_err(|error| site.failed(error))?;

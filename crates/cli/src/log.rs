@@ -41,7 +41,7 @@ pub fn verify(directory: &Path, seams: &Seams) -> Result<ExitCode, Failure> {
 
 /// What people want to know besides the verdict.
 fn describe(report: &LogReport) {
-    let LogReport { events, checkpoints, checkpoints_unknown, log } = report;
+    let LogReport { events, checkpoints, checkpoints_unknown, beginning_unproved, log } = report;
     output::note(&format!(
         "{events} events in {} entries, {} files; {checkpoints} signed checkpoints",
         log.entries, log.segments
@@ -50,6 +50,11 @@ fn describe(report: &LogReport) {
         output::note(&format!(
             "{checkpoints_unknown} checkpoints cover entries that are not here, or their key is not"
         ));
+    }
+    if *beginning_unproved {
+        output::note(
+            "where the history begins is not proved: the entry that says so is not here yet, or is being written",
+        );
     }
     for (first, last) in &log.absent {
         output::note(&format!("entries {first} to {last} are not here: a snapshot jumped over them"));

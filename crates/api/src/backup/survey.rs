@@ -22,7 +22,7 @@ use certwright_seams::Disk;
 
 use super::damaged;
 use super::read::{Header, Part, Reader};
-use crate::log_check::tally::Tally;
+use crate::log_check::tally::{Tally, UNTOLD};
 
 /// Which state is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +85,9 @@ pub fn read(disk: &dyn Disk, path: &Path, key: &BackupKey) -> Result<Survey, Rej
     if held.chain() != chain || !folded.equals(&held, &DomainCodec) {
         return Err(damaged("its snapshot is not what its entries fold to"));
     }
+    if !tally.is_told(None) {
+        return Err(damaged(UNTOLD));
+    }
     let (checkpoints, _) = tally.checkpoints();
     Ok(Survey { header, events: tally.events(), checkpoints, folded: held })
 }
@@ -124,6 +127,10 @@ pub fn as_of(disk: &dyn Disk, path: &Path, key: &BackupKey, moment: Moment) -> R
     };
     let mut reader = Reader::open(disk, path, key)?;
     let header = reader.header().clone();
+    // What says where history begins may come after that moment.
+    if header.first_index > 0 && matches!(moment, Moment::Index(_)) {
+        read(disk, path, key)?;
+    }
     let too_old = |what: String| Err(Rejection::new(Reason::TokenTooOld, what));
     if matches!(moment, Moment::Index(index) if index > header.last_index) {
         return too_old(format!("the backup ends with entry {}", header.last_index));

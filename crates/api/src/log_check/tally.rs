@@ -1,4 +1,5 @@
-//! What the entries of a log say, entry by entry: how many events, and whether checkpoints agree with the chain.
+//! What the entries of a log say, entry by entry: how many events, whether checkpoints agree with the chain, and where history
+//! begins.
 //!
 //! It refuses events that it cannot read: a newer program wrote them, or they were altered.
 
@@ -10,11 +11,14 @@ use certwright_core::ids::ClusterId;
 use certwright_core::state::State;
 use certwright_proto::storage::{DomainCodec, decode_entry};
 use certwright_raft::chain::Chain;
-use certwright_raft::wal::{Record, Seen};
+use certwright_raft::wal::{Floor, Record, Seen};
 use certwright_raft::{Beginning, Folded};
 
 /// Values of the chain remembered for the next checkpoint: many times what the busiest log has between two.
 const CHAINS_MAX: usize = 1 << 16;
+
+/// What is wrong where [`Tally::is_told`] says no.
+pub(crate) const UNTOLD: &str = "no entry says that history begins there, with that snapshot";
 
 /// Counts events; those of entries that are superseded later are taken back.
 #[derive(Default)]
@@ -31,6 +35,8 @@ pub(crate) struct Tally {
     key: Option<[u8; 32]>,
     /// What history begins with.
     base: Option<Beginning>,
+    /// Where history was said to begin, and the entries that say so.
+    told: Vec<(u64, HistoryTrimmed)>,
     /// Agreed, and not known here.
     checkpoints: (u64, u64),
 }
@@ -58,6 +64,20 @@ impl Tally {
         self.settled + self.counts.iter().map(|&count| u64::from(count)).sum::<u64>()
     }
 
+    /// Whether entries that nothing supersedes say of what history begins with that it does, and the same of a floor. Who can
+    /// write a snapshot and a floor that fit each other has not written those entries yet, which checkpoints sign.
+    pub(crate) fn is_told(&self, floor: Option<Floor>) -> bool {
+        let base = self.base.map(|base| (base.floor, Some(base.digest)));
+        let begins = base.into_iter().chain(floor.map(|floor| (floor, None)));
+        let says = |it: &HistoryTrimmed, floor: Floor, digest: Option<[u8; 32]>| {
+            (it.first_index, it.chain) == (floor.first_index, floor.chain)
+                && digest.is_none_or(|digest| digest == it.digest)
+        };
+        // Before the first entry of all there is nothing to be told of.
+        let mut begins = begins.filter(|(floor, _)| floor.first_index > 0);
+        begins.all(|(floor, digest)| self.told.iter().any(|(_, it)| says(it, floor, digest)))
+    }
+
     /// Checkpoints that agree with the chain, and those of which that is not known here.
     pub(crate) fn checkpoints(&self) -> (u64, u64) {
         self.checkpoints
@@ -81,6 +101,7 @@ impl Tally {
             Seen::Superseded(next_index) => {
                 self.counts.truncate(next_index.saturating_sub(self.first_index) as usize);
                 self.chains.retain(|(index, _)| *index < next_index);
+                self.told.retain(|(index, _)| *index < next_index);
                 Ok(())
             }
             Seen::Jumped(next_index, chain) => {
@@ -127,7 +148,10 @@ impl Tally {
                 Event::ClusterBootstrapped { cluster_id, .. } => self.cluster_id = Some(*cluster_id),
                 Event::CheckpointKeyMade { public_key, .. } => self.key = Some(*public_key),
                 Event::CheckpointSigned(signed) => self.compare(signed)?,
-                Event::HistoryTrimmed(trimmed) => self.compare_base(trimmed)?,
+                Event::HistoryTrimmed(trimmed) => {
+                    self.compare_base(trimmed)?;
+                    self.told.push((record.index, **trimmed));
+                }
                 _ => {}
             }
         }

@@ -17,7 +17,7 @@ use certwright_seams::Seams;
 use super::{Before, Restored, Site, Taken, Terms};
 use crate::bootstrap::Administrator;
 use crate::data_dir::{DataDir, Phase, Record, file_failed, foreign};
-use crate::log_check::tally::Tally;
+use crate::log_check::tally::{Tally, UNTOLD};
 use crate::node::{NodeConfig, open_seal};
 
 /// Goes on from what the server of that directory has.
@@ -63,6 +63,9 @@ pub(super) async fn restore(
             let chain = refounding.append(record.clone()).await.map_err(|error| site.failed(error))?;
             tally.see(Seen::Entry(&record, Some(chain))).map_err(|what| foreign("the log", &what))?;
         }
+    }
+    if !tally.is_told(None) {
+        return Err(foreign(&from.display().to_string(), UNTOLD));
     }
     let committed = survivor.committed;
     survivor.close().await;

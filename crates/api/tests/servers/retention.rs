@@ -10,7 +10,10 @@ use certwright_api::log_check::verify_log;
 use certwright_api::node::BareLog;
 use certwright_api::restore::{Origin, Terms, restore};
 use certwright_api::{Node, NodeConfig};
-use certwright_core::{Reason, State};
+use certwright_core::event::HistoryTrimmed;
+use certwright_core::ids::cluster_stream;
+use certwright_core::log::{Append, Fold, RequestId, Trace, Transaction};
+use certwright_core::{Event, Reason, State};
 use certwright_custody::backup::BackupKey;
 use certwright_proto::status::from_status;
 use certwright_proto::v1;
@@ -18,7 +21,7 @@ use certwright_proto::v1::certificates_client::CertificatesClient;
 use certwright_proto::v1::cluster_client::ClusterClient;
 use certwright_proto::v1::events_client::EventsClient;
 use certwright_proto::v1::get_certificate_request::AsOf;
-use certwright_raft::{Allow, Beginning};
+use certwright_raft::{Allow, Beginning, Log};
 use certwright_seams::Seams;
 use certwright_seams::sim::SimClock;
 use tonic::Status;
@@ -29,7 +32,7 @@ use crate::support::{self, Cluster, PATIENCE, demo, issue, order, until};
 const NAME: &str = "namespaces/default/certificates/web";
 const SEGMENT_OCTETS: u64 = 64 * 1024;
 
-fn any() -> Allow<certwright_core::Event> {
+fn any() -> Allow<Event> {
     Arc::new(|_| Ok(()))
 }
 
@@ -91,12 +94,35 @@ fn config(cluster: &Cluster) -> NodeConfig {
     NodeConfig { segment_octets: Some(SEGMENT_OCTETS), ..NodeConfig::new(cluster.folder.path().join("server-1")) }
 }
 
-/// Lets go of everything before that entry, while the server is stopped.
-async fn trim(cluster: &mut Cluster, first_index: u64) -> Beginning {
+/// Writes down where history begins, as the leader does.
+async fn tell(log: &Log<State>, begins: &Beginning) {
+    let now = log.log_time();
+    let Beginning { floor, digest } = *begins;
+    let (first_index, chain) = (floor.first_index, floor.chain);
+    let trimmed = HistoryTrimmed { first_index, chain, digest, last_at: now, last_not_after: now };
+    let stream = cluster_stream();
+    let expected = log.read(|view| view.state.revision(&stream));
+    let append = Append { stream, expected: Some(expected), events: vec![Event::HistoryTrimmed(Box::new(trimmed))] };
+    let transaction = Transaction {
+        request_id: RequestId([7; 16]),
+        request_digest: [0; 16],
+        actor: "system".into(),
+        trace: Trace::default(),
+        guards: vec![],
+        appends: vec![append],
+    };
+    log.propose(transaction).await.unwrap();
+}
+
+/// Lets go of everything before that entry, while the server is stopped; the log says so, or not.
+async fn trim(cluster: &mut Cluster, first_index: u64, is_told: bool) -> Beginning {
     cluster.halt(1).await;
     let bare = BareLog::open(&config(cluster), &cluster.seams).await.unwrap();
     bare.log.leadership().wait_for(|leadership| leadership.ready).await.unwrap();
     let wanted = bare.log.survey(first_index, any()).await.unwrap();
+    if is_told {
+        tell(&bare.log, &wanted).await;
+    }
     bare.log.trim(wanted, any()).await.unwrap();
     bare.log.shutdown().await;
     drop(bare);
@@ -107,6 +133,10 @@ async fn trim(cluster: &mut Cluster, first_index: u64) -> Beginning {
 
 /// A cluster of one whose history has many versions of one certificate and begins with the eleventh, as it was before.
 async fn trimmed() -> (Cluster, Told, String, Beginning) {
+    trimmed_as(true).await
+}
+
+async fn trimmed_as(is_told: bool) -> (Cluster, Told, String, Beginning) {
     let configure = |config| async move {
         NodeConfig { segment_octets: Some(SEGMENT_OCTETS), snapshot_octets: Some(20_000), ..config }
     };
@@ -122,7 +152,7 @@ async fn trimmed() -> (Cluster, Told, String, Beginning) {
         }
     }
     let told = Told::of(&all(&channel).await);
-    let beginning = trim(&mut cluster, told.labels[10].0).await;
+    let beginning = trim(&mut cluster, told.labels[10].0, is_told).await;
     let signed = async || {
         let request = v1::WatchRequest { from_index: 1, stream_prefix: "checkpoints".into(), ..Default::default() };
         let told = events(cluster.channel(1), request).await.unwrap();
@@ -342,5 +372,25 @@ async fn a_snapshot_that_history_begins_with_and_that_is_damaged_is_found() {
     std::fs::remove_file(&base).unwrap();
     let finding = verify_log(&*seams.disk, &data, &mut |_| {}).unwrap().log.finding.unwrap();
     assert!(finding.what.contains("is missing"), "{finding:?}");
+    drop(cluster);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_beginning_of_which_the_log_says_nothing_is_found_although_everything_fits() {
+    let (cluster, ..) = trimmed_as(false).await;
+    let (key, file) = (BackupKey::generate().unwrap(), cluster.folder.path().join("estate.backup"));
+    backup(&cluster, &key, &file).await;
+    let (seams, folder) = (cluster.seams.clone(), cluster.folder.path().to_path_buf());
+    let refused = survey::read(&*seams.disk, &file, &key).map(drop).unwrap_err();
+    assert!(refused.message.contains("no entry says"), "{refused:?}");
+    let old = folder.join("server-1");
+    let cluster = keep_folder(cluster).await;
+    let report = verify_log(&*seams.disk, &old, &mut |_| {}).unwrap();
+    assert!(report.log.finding.unwrap().what.contains("no entry says") && !report.beginning_unproved);
+    for (number, origin) in [Origin::Backup(&file, &key), Origin::Survivor(&old)].into_iter().enumerate() {
+        let config = restored_config(folder.join(format!("refused-{number}")));
+        let refused = restore(&config, seams.clone(), origin, Terms::default(), |_| Ok(())).await.map(drop);
+        assert!(refused.unwrap_err().message.contains("no entry says"));
+    }
     drop(cluster);
 }
