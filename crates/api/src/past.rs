@@ -61,12 +61,14 @@ pub(crate) async fn certificate(
         AsOf::Index(index) => Until { index: *index, at: now },
         AsOf::Time(time) => Until { index: applied, at: moment_from_message("time", time)?.min(now) },
     };
-    let begins = beginning(doors, name, until).await?;
+    let (begins, first) = beginning(doors, name, until).await?;
     let wipes = doors.log.projection_wipes();
     doors.log.wait_projected(until.index, BEHIND_WAIT).await.map_err(read_failed)?;
-    let Folded { state, position, at } = fold(doors, &name.stream(), until, begins).await?;
-    // It may have been let go while it was folded.
-    beginning(doors, name, until).await?;
+    let Folded { state, position, at } = fold(doors, &name.stream(), until, (begins, first)).await?;
+    // It may have been let go while it was folded: then what was folded onto one beginning lacks entries of before the other.
+    if beginning(doors, name, until).await?.1 != first {
+        return Err(Rejection::new(Reason::Behind, "older history was let go meanwhile: ask again"));
+    }
     if doors.log.projection_wipes() != wipes {
         return Err(Rejection::new(Reason::Behind, "the index of the log is being built anew here"));
     }
@@ -83,11 +85,12 @@ pub(crate) async fn certificate(
     })
 }
 
-/// The certificate as it was where the history begins that is kept, if that is not after the moment asked for.
-async fn beginning(doors: &Doors, name: &CertificateName, until: Until) -> Result<Folded, Rejection> {
+/// The certificate as it was where the history begins that is kept, if that is not after the moment asked for, and the first entry
+/// that is not in it.
+async fn beginning(doors: &Doors, name: &CertificateName, until: Until) -> Result<(Folded, u64), Rejection> {
     let mut begins = Folded { state: State::default(), position: Position::START, at: Timestamp::EPOCH };
     if doors.log.kept().is_none() {
-        return Ok(begins);
+        return Ok((begins, 0));
     }
     let base = doors.log.first_state().await.map_err(read_failed)?;
     let last = base.last().map_or(0, |last| last.index);
@@ -98,13 +101,16 @@ async fn beginning(doors: &Doors, name: &CertificateName, until: Until) -> Resul
         begins.state.certificates.insert(certificate.clone());
         (begins.position, begins.at) = (base.state().applied, base.at());
     }
-    Ok(begins)
+    Ok((begins, base.floor().first_index))
 }
 
-/// Folds what was written to a stream since history begins.
-async fn fold(doors: &Doors, stream: &StreamId, until: Until, begins: Folded) -> Result<Folded, Rejection> {
-    let first = doors.first_kept();
-    let mut folded = begins;
+/// Folds what was written to a stream from an entry on, onto what it was before that.
+async fn fold(
+    doors: &Doors,
+    stream: &StreamId,
+    until: Until,
+    (mut folded, first): (Folded, u64),
+) -> Result<Folded, Rejection> {
     let prefix = projector::stream_prefix(stream);
     let mut after: Option<Vec<u8>> = None;
     loop {
