@@ -132,7 +132,7 @@ impl Wal {
         let (queue, inbox) = mpsc::unbounded_channel();
         seams.exec.worker("wal", Box::new(move || Box::pin(writer.run(inbox))));
         let room = Arc::new(Semaphore::new(options.queue_octets));
-        let (directory, trimming) = (directory.to_path_buf(), Mutex::new(Trimming::at(floor)));
+        let (directory, trimming) = (directory.to_path_buf(), Mutex::new(Trimming::at(floor, path)));
         let inner = Inner { disk, directory, trimming, shared, options, queue, room, stamps: AtomicU64::new(1) };
         Ok((Self { inner: Arc::new(inner) }, recovered))
     }
@@ -243,6 +243,13 @@ impl Wal {
                 done(Err(error));
             }
         }
+    }
+
+    /// Waits until everything that was asked for before is durable, or has failed.
+    pub(crate) async fn barrier(&self) -> io::Result<()> {
+        let (sender, passed) = oneshot::channel();
+        self.append(Vec::new(), Box::new(move |result| drop(sender.send(result)))).await;
+        passed.await.unwrap_or_else(|_| Err(writer::closed()))
     }
 
     /// The live entries from `from` up to `to` (exclusive): as many as fit `octets_max`, at least one when there is

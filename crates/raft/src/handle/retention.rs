@@ -146,6 +146,8 @@ impl<F: Fold> Log<F> {
         {
             return Err(TrimError::Later { first });
         }
+        // The entry that says so outlives what is done because of it.
+        history.wal.barrier().await.map_err(storage)?;
         let guard = Arc::new(history.bases.begin().ok_or(TrimError::Busy)?);
         let (local, held) = (history.clone(), Arc::clone(&guard));
         let exec = &*self.inner.shared.seams.exec;
@@ -237,6 +239,7 @@ impl<F: Fold> History<F> {
     /// Makes the base durable from what is here; `Gap` when that is not enough. The base that is here already is read once
     /// more, from end to end: behind it something is about to be deleted. Blocks.
     fn settle(&self, _held: &Trimming, wanted: &Beginning, allow: &Judge<F::Event>) -> Result<(), TrimError> {
+        self.wal.settle().map_err(storage)?;
         if self.bases.verify().map_err(storage)? && self.bases.floor() == Some(wanted.floor) {
             return Ok(());
         }

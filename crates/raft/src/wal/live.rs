@@ -44,6 +44,8 @@ pub(super) enum Found {
 #[derive(Debug, Default)]
 pub(super) struct Live {
     pub(super) purged: Option<LogMark>,
+    /// Before it nothing is live by what is on the disk for good: a purge mark that is on its way may be lost.
+    durably_from: u64,
     pub(super) vote: Option<Bytes>,
     committed: Option<LogMark>,
     /// Index of the first slot.
@@ -164,6 +166,16 @@ impl Live {
             self.release(&slot);
         }
         self.purged = self.purged.max(Some(mark));
+    }
+
+    /// The index of the first entry that may be live after a power cut, never beyond the first that is.
+    pub(super) fn durably_from(&self) -> u64 {
+        self.durably_from.min(self.base)
+    }
+
+    /// A purge mark before that index is on the disk for good.
+    pub(super) fn purged_durably(&mut self, next_index: u64) {
+        self.durably_from = self.durably_from.max(next_index);
     }
 
     fn release(&mut self, slot: &Slot) {

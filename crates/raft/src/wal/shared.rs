@@ -26,7 +26,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(live: Live, archive: Archive) -> Self {
+    pub(super) fn new(mut live: Live, archive: Archive) -> Self {
+        // It was read from the disk; whoever deletes makes sure first that it stays there.
+        live.purged_durably(live.first_index());
         Self {
             live: Mutex::new(live),
             archive: Mutex::new(archive),

@@ -3,7 +3,10 @@
 //! It refuses what Raft may still need, and to leave a hole: after a power cut at any moment what is left is contiguous.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::PoisonError;
+
+use certwright_seams::disk::Open;
 
 use super::floor::{self, Floor};
 use super::{Inner, Wal};
@@ -24,11 +27,24 @@ pub(super) struct Trimming {
     pub(super) floor: Option<Floor>,
     /// A segment could not be deleted for good: were the next one deleted, there might be a hole.
     halted: bool,
+    /// The segment that was being written when the log was opened, until it was synced: what a process that died had written
+    /// is read back at once, and may be lost with the power all the same.
+    recovered: Option<PathBuf>,
 }
 
 impl Trimming {
-    pub(super) fn at(floor: Option<Floor>) -> Self {
-        Self { floor, halted: false }
+    pub(super) fn at(floor: Option<Floor>, recovered: PathBuf) -> Self {
+        Self { floor, halted: false, recovered: Some(recovered) }
+    }
+
+    /// Makes what was found when the log was opened durable, once.
+    fn settle(&mut self, inner: &Inner) -> io::Result<()> {
+        let Some(path) = &self.recovered else { return Ok(()) };
+        let synced = inner.disk.open(path, Open::Read)?.sync_data();
+        // As with every sync of the log, a second attempt could report success for what is lost.
+        synced.inspect_err(|error| inner.shared.fail(error))?;
+        self.recovered = None;
+        Ok(())
     }
 }
 
@@ -40,11 +56,17 @@ impl Wal {
 
     /// Whether a segment lies wholly below an index and holds nothing that is live.
     pub(crate) fn has_below(&self, first_index: u64) -> bool {
-        let live_from = self.inner.shared.live().first_index();
+        let live_from = self.inner.shared.live().durably_from();
         self.inner.shared.archive().droppable(first_index.min(live_from)).is_some()
     }
 
-    /// Raises the floor, durably, then deletes every segment that lies wholly below it and holds nothing that is live. The
+    /// Makes what was found when the log was opened durable, if nobody has yet. Blocks on the disk.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        self.inner.trimming.lock().unwrap_or_else(PoisonError::into_inner).settle(&self.inner)
+    }
+
+    /// Raises the floor, durably, then deletes every segment that lies wholly below it and holds nothing that is live, by the
+    /// purge mark that is on the disk for good. The
     /// last two segments stay in any case. A floor that is not above the one there is deletes what may have been left when
     /// an earlier call died. After an error in deleting, nothing more is deleted before the log is opened again. Blocks on the
     /// disk; one call at a time.
@@ -57,8 +79,9 @@ impl Wal {
         }
         let (live_from, next_index) = {
             let live = inner.shared.live();
-            (live.first_index(), live.next_index())
+            (live.durably_from(), live.next_index())
         };
+        trimming.settle(inner)?;
         if wanted.first_index > next_index {
             let text = format!("the log ends before entry {next_index}, and was to begin with {}", wanted.first_index);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -85,7 +108,7 @@ fn delete(inner: &Inner, before: u64) -> io::Result<Trimmed> {
     let mut trimmed = Trimmed::default();
     loop {
         let Some(segment) = inner.shared.archive().droppable(before) else { return Ok(trimmed) };
-        let octets = inner.disk.open(&segment.path, certwright_seams::disk::Open::Read)?.len()?;
+        let octets = inner.disk.open(&segment.path, Open::Read)?.len()?;
         inner.disk.remove(&segment.path)?;
         inner.shared.archive().drop_first();
         inner.disk.sync_dir(&inner.directory)?;

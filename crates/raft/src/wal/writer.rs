@@ -324,6 +324,9 @@ impl Writer {
             }
         }
         let mut live = self.shared.live();
+        if let Some((mark, _)) = self.current.purged {
+            live.purged_durably(mark.index + 1);
+        }
         for effect in self.effects.drain(..) {
             if let Effect::Entry { index, stamp, offset } = effect {
                 live.locate(index, stamp, Location { segment, offset });

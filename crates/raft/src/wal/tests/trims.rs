@@ -70,6 +70,38 @@ async fn what_is_live_stays_whatever_the_floor() {
 }
 
 #[tokio::test]
+async fn a_purge_mark_that_may_be_lost_lets_nothing_go() {
+    let rig = Rig::new(10);
+    let (wal, _) = rig.open();
+    append(&wal, &records(0, COUNT, 1, 4000)).await;
+    // Nobody waits until it is durable.
+    wal.purge(mark(COUNT - 10, 1), None, Box::new(|_| ())).await;
+    assert!(!wal.has_below(60));
+    assert_eq!(wal.trim(floor(60)).unwrap(), Trimmed::default());
+    rig.disk.crash();
+    wal.close().await;
+    let (wal, _) = rig.open();
+    assert_eq!(live(&wal), records(0, COUNT, 1, 4000));
+    done(|done| wal.purge(mark(COUNT - 10, 1), None, done)).await.unwrap();
+    assert!(wal.has_below(60) && wal.trim(floor(60)).unwrap().segments > 0);
+}
+
+#[tokio::test]
+async fn what_a_dead_process_had_written_is_made_durable_before_anything_goes() {
+    let (rig, wal) = purged(11).await;
+    rig.disk.kill();
+    wal.close().await;
+    let (wal, _) = rig.open();
+    let before = rig.disk.syncs();
+    wal.settle().unwrap();
+    assert_eq!(rig.disk.syncs(), before + 1);
+    assert!(wal.trim(floor(60)).unwrap().segments > 0);
+    rig.disk.crash();
+    wal.close().await;
+    assert_eq!(live(&rig.open().0), records(COUNT - 9, COUNT, 1, 4000));
+}
+
+#[tokio::test]
 async fn a_log_without_its_beginning_opens_only_where_a_floor_says_so() {
     let (rig, wal) = purged(4).await;
     let other = Floor { chain: [7; 32], ..floor(40) };
