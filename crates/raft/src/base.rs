@@ -14,6 +14,7 @@ use certwright_seams::disk::{Disk, File, Open};
 
 use crate::fold::replica::Replica;
 use crate::folded::Folded;
+use crate::limits::BASE_RESERVE_OCTETS;
 use crate::snapshot::content::{self, Owner, fingerprint};
 use crate::snapshot::{SnapshotFile, Snapshots};
 use crate::wal::gaps::Gaps;
@@ -61,6 +62,10 @@ pub(crate) struct Bases {
 /// What two servers with the same history have in common, wherever it is stored.
 pub(crate) fn digest_of<F: Fold>(codec: &dyn Codec<F>, replica: &Replica<F>) -> [u8; 32] {
     fingerprint(Owner { cluster_id: [0; 16], epoch: 0 }, codec, &replica.cut())
+}
+
+fn is_snapshot(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "snapshot")
 }
 
 /// Where the history behind a replica begins.
@@ -160,13 +165,40 @@ impl Bases {
         self.snapshots.discard(path);
     }
 
-    /// Octets that may still be written here.
-    pub(crate) fn available(&self) -> io::Result<u64> {
-        self.disk.available(self.directory.parent().unwrap_or(&self.directory))
+    /// Refuses, with `StorageFull`, to write so many octets when that would take the last room from the log.
+    pub(crate) fn require_room(&self, octets: u64) -> io::Result<()> {
+        let free = self.disk.available(self.data())?;
+        if free >= octets.saturating_add(BASE_RESERVE_OCTETS) {
+            return Ok(());
+        }
+        let text = format!("{octets} octets and as much again as the log needs do not fit the {free} that are free");
+        Err(io::Error::new(io::ErrorKind::StorageFull, text))
+    }
+
+    fn data(&self) -> &Path {
+        self.directory.parent().unwrap_or(&self.directory)
+    }
+
+    /// How large the next base may be: the one before, or any snapshot of the state since, and an eighth.
+    fn expected_octets(&self) -> io::Result<u64> {
+        let mut largest = self.base().map_or(0, |base| base.file.octets);
+        let snapshots = self.data().join("snapshots");
+        if self.disk.exists(&snapshots)? {
+            for path in self.disk.list(&snapshots)?.iter().filter(|path| is_snapshot(path)) {
+                match self.disk.open(path, Open::Read) {
+                    Ok(file) => largest = largest.max(file.len()?),
+                    // A newer one has taken its place since.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(largest + largest / 8)
     }
 
     /// Writes the base that a replica is; nothing is known of it yet but that it is on the disk. Blocks.
     pub(crate) fn write<F: Fold>(&self, codec: &dyn Codec<F>, replica: &Replica<F>) -> io::Result<PathBuf> {
+        self.require_room(self.expected_octets()?)?;
         let (path, file) = self.create_temporary()?;
         let written = content::write(&*file, self.snapshots.owner(), codec, &replica.cut());
         drop(file);
@@ -225,7 +257,7 @@ pub fn kept_base<F: Fold>(disk: &dyn Disk, data: &Path, codec: &dyn Codec<F>) ->
     }
     let identity = read::identity(disk, &data.join("log")).map_err(io::Error::other)?;
     let names = disk.list(&directory)?;
-    let newest = names.iter().rfind(|name| name.extension().is_some_and(|it| it == "snapshot"));
+    let newest = names.iter().rfind(|name| is_snapshot(name));
     let Some((newest, Identity { cluster_id, epoch, .. })) = newest.zip(identity) else { return Ok(None) };
     let file = disk.open(&directory.join(newest), Open::Read)?;
     content::read(&*file, Owner { cluster_id, epoch }, codec).map(|replica| Some(Folded(replica)))

@@ -201,3 +201,22 @@ async fn who_reads_and_who_deletes_exclude_each_other() {
     drop(deleting);
     assert!(server.bases.hold().is_some());
 }
+
+#[tokio::test]
+async fn a_base_leaves_the_log_its_room() {
+    let (disk, server) = Server::new(4).await;
+    let free = |octets: u64| disk.set_capacity(Some(disk.used() + octets));
+    let write = || server.bases.write(&ToyCodec, &folded(20).0);
+    free(BASE_RESERVE_OCTETS - 1);
+    assert_eq!(write().unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert!(server.bases.require_room(0).is_err(), "nor does one that is received");
+    free(2 * BASE_RESERVE_OCTETS);
+    let path = write().unwrap();
+    server.bases.keep(&ToyCodec, &path, &beginning(20)).unwrap();
+    let octets = server.bases.base().unwrap().file.octets;
+    // The next one may be as large, and a little larger.
+    free(BASE_RESERVE_OCTETS + octets);
+    assert_eq!(write().unwrap_err().kind(), io::ErrorKind::StorageFull);
+    free(BASE_RESERVE_OCTETS + 2 * octets);
+    server.bases.discard(&write().unwrap());
+}

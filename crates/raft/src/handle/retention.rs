@@ -289,10 +289,10 @@ impl<F: Fold> History<F> {
         while let Some(chunk) = timeout(BACKFILL_TIMEOUT, chunks.message()).await.map_err(late)?.map_err(refused)? {
             let (at, to) = (offset, Arc::clone(&file));
             offset += chunk.data.len() as u64;
-            let room = self.bases.available().map_err(|error| error.to_string())?;
-            if offset > SNAPSHOT_OCTETS_MAX || room < chunk.data.len() as u64 {
-                return Err("too little room on the disk".to_owned());
+            if offset > SNAPSHOT_OCTETS_MAX {
+                return Err("it is larger than any snapshot".to_owned());
             }
+            self.bases.require_room(chunk.data.len() as u64).map_err(|error| error.to_string())?;
             let written = compute(&*self.shared.seams.exec, POOL, move || to.write_at(at, &chunk.data)).await;
             written.map_err(|error| error.to_string())?;
         }
