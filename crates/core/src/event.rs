@@ -307,6 +307,8 @@ pub struct HistoryTrimmed {
     pub chain: [u8; 32],
     /// SHA-256 of all that a snapshot of the state before it holds.
     pub digest: [u8; 32],
+    /// In which form that is hashed.
+    pub digest_version: u32,
     /// The newest log time of what goes, and of what went before.
     pub last_at: Timestamp,
     /// When the last certificate ended that was issued in what goes, or went before; the epoch when there was none.

@@ -173,6 +173,10 @@ pub trait Codec<F: Fold>: Send + Sync + 'static {
     /// Emits a cut as a sequence of chunks in a fixed order, each at most 1 MiB; equal states emit equal chunks.
     fn encode_cut(&self, cut: &F::Cut, emit: &mut dyn FnMut(&[u8]));
 
+    /// Emits what a cut holds piece by piece, each once, in a fixed order, however chunks are packed: what is hashed of a state
+    /// and kept must be the same for every build.
+    fn encode_pieces(&self, cut: &F::Cut, emit: &mut dyn FnMut(&[u8]));
+
     /// Rebuilds the state, indexes included, from the chunks `encode_cut` emitted.
     fn decode_cut(&self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<F, CodecError>;
 }

@@ -16,7 +16,7 @@ use certwright_core::mutant::{self, Mutant};
 use certwright_core::state::{Rebase, Retention, State, StillKept};
 use certwright_core::time::Timestamp;
 use certwright_raft::wal::Floor;
-use certwright_raft::{Allow, AppliedEntry, Beginning, Leadership, Log, TrimError};
+use certwright_raft::{Allow, AppliedEntry, Beginning, DIGEST_VERSION, Leadership, Log, TrimError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,8 @@ enum Obstacle {
     Trim(#[from] TrimError),
     #[error("{0}")]
     Kept(#[from] StillKept),
+    #[error("the state that history begins with was hashed in form {0}, which this build does not know")]
+    Form(u32),
 }
 
 /// Runs on every server until the log stops: does what the log says.
@@ -84,6 +86,9 @@ async fn obey(tools: &Tools) -> Result<(), Obstacle> {
         return Ok(());
     }
     is_due?;
+    if trimmed.digest_version != DIGEST_VERSION {
+        return Err(Obstacle::Form(trimmed.digest_version));
+    }
     let wanted =
         Beginning { floor: Floor { first_index: trimmed.first_index, chain: trimmed.chain }, digest: trimmed.digest };
     let done = tools.log.trim(wanted, vouched_for(trimmed, rebases)).await?;
@@ -177,7 +182,8 @@ async fn look(session: &Session, looked: &mut Option<Looked>) -> Result<(), Obst
         *looked = None;
         return Ok(());
     }
-    let trimmed = HistoryTrimmed { first_index, chain, digest, last_at, last_not_after };
+    let digest_version = DIGEST_VERSION;
+    let trimmed = HistoryTrimmed { first_index, chain, digest, digest_version, last_at, last_not_after };
     session.act(Trace::default(), Command::TrimHistory { trimmed }).await?;
     tracing::info!(first_index, octets = prefix.octets, %last_at, %last_not_after, "history is let go");
     Ok(())

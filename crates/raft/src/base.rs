@@ -15,10 +15,12 @@ use certwright_seams::disk::{Disk, File, Open};
 use crate::fold::replica::Replica;
 use crate::folded::Folded;
 use crate::limits::BASE_RESERVE_OCTETS;
-use crate::snapshot::content::{self, Owner, fingerprint};
+use crate::snapshot::content::{self, Owner, essence};
 use crate::snapshot::{SnapshotFile, Snapshots};
 use crate::wal::gaps::Gaps;
 use crate::wal::{Floor, Identity, Trimmed, Wal, read};
+
+pub use crate::snapshot::content::DIGEST_VERSION;
 
 /// Of the data directory; made when the first history is let go.
 pub(crate) const DIRECTORY: &str = "base";
@@ -29,7 +31,7 @@ const DIRECTORY_MODE: u32 = 0o700;
 pub struct Beginning {
     /// Where it begins.
     pub floor: Floor,
-    /// SHA-256 of all that a snapshot of the moment before holds, the same on every server.
+    /// SHA-256 of all that a snapshot of the moment before holds, the same on every server; in form [`DIGEST_VERSION`].
     pub digest: [u8; 32],
 }
 
@@ -61,7 +63,7 @@ pub(crate) struct Bases {
 
 /// What two servers with the same history have in common, wherever it is stored.
 pub(crate) fn digest_of<F: Fold>(codec: &dyn Codec<F>, replica: &Replica<F>) -> [u8; 32] {
-    fingerprint(Owner { cluster_id: [0; 16], epoch: 0 }, codec, &replica.cut())
+    essence(codec, &replica.cut())
 }
 
 fn is_snapshot(path: &Path) -> bool {
@@ -185,7 +187,7 @@ impl Bases {
         let snapshots = self.data().join("snapshots");
         if self.disk.exists(&snapshots)? {
             for path in self.disk.list(&snapshots)?.iter().filter(|path| is_snapshot(path)) {
-                match self.disk.open(path, Open::Read) {
+                match self.disk.open(&snapshots.join(path), Open::Read) {
                     Ok(file) => largest = largest.max(file.len()?),
                     // A newer one has taken its place since.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -31,7 +31,7 @@ pub mod wal;
 mod watch;
 
 pub use backup::Source;
-pub use base::{Beginning, kept_base};
+pub use base::{Beginning, DIGEST_VERSION, kept_base};
 pub use clocks::{ClockJump, ClocksApart};
 pub use error::{MembershipError, OpenError, ProposeError, ReadError, TrimError};
 pub use folded::Folded;

@@ -186,6 +186,7 @@ fn trimmed_data(trimmed: &HistoryTrimmed) -> Value {
         "firstIndex": trimmed.first_index,
         "chain": hex::encode(trimmed.chain),
         "digest": hex::encode(trimmed.digest),
+        "digestVersion": trimmed.digest_version,
         "lastAt": trimmed.last_at.to_string(),
         "lastNotAfter": trimmed.last_not_after.to_string(),
     })

@@ -25,6 +25,10 @@ impl Codec<State> for DomainCodec {
         snapshot::encode(cut, emit);
     }
 
+    fn encode_pieces(&self, cut: &Cut, emit: &mut dyn FnMut(&[u8])) {
+        snapshot::encode_pieces(cut, emit);
+    }
+
     fn decode_cut(&self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<State, CodecError> {
         snapshot::decode(chunks).map(State::from_parts)
     }

@@ -25,23 +25,34 @@ const RECORDS: u32 = 2;
 /// Emits the cut; equal cuts emit equal chunks.
 pub(super) fn encode(cut: &Cut, emit: &mut dyn FnMut(&[u8])) {
     let mut packer = Packer::new(cut.cluster.format, emit);
-    packer.push(Kind::Cluster(aggregates::encode_cluster(&cut.cluster, cut.applied)));
+    each_record(cut, &mut |kind| packer.push(kind));
+    packer.flush();
+}
+
+/// Emits the format, then every record by itself.
+pub(super) fn encode_pieces(cut: &Cut, emit: &mut dyn FnMut(&[u8])) {
+    emit(&cut.cluster.format.0.to_be_bytes());
+    each_record(cut, &mut |kind| emit(&v1::Record { kind: Some(kind) }.encode_to_vec()));
+}
+
+/// All records in their order.
+fn each_record(cut: &Cut, push: &mut dyn FnMut(Kind)) {
+    push(Kind::Cluster(aggregates::encode_cluster(&cut.cluster, cut.applied)));
     for node in cut.cluster.nodes.values() {
-        packer.push(Kind::Node(node.into()));
+        push(Kind::Node(node.into()));
     }
     for (name, identity) in &cut.cluster.administrators {
         let identity = Some(identity.into());
-        packer.push(Kind::Administrator(v1::AdministratorRecord { name: name.to_string(), identity }));
+        push(Kind::Administrator(v1::AdministratorRecord { name: name.to_string(), identity }));
     }
-    cut.tokens.iter().for_each(|token| packer.push(Kind::Token(token.into())));
-    cut.agents.iter().for_each(|agent| packer.push(Kind::Agent(agent.into())));
-    cut.issuers.iter().for_each(|issuer| packer.push(Kind::Issuer(issuer.into())));
-    cut.authorities.iter().for_each(|authority| packer.push(Kind::Authority(authority.into())));
+    cut.tokens.iter().for_each(|token| push(Kind::Token(token.into())));
+    cut.agents.iter().for_each(|agent| push(Kind::Agent(agent.into())));
+    cut.issuers.iter().for_each(|issuer| push(Kind::Issuer(issuer.into())));
+    cut.authorities.iter().for_each(|authority| push(Kind::Authority(authority.into())));
     for certificate in cut.certificates.iter() {
-        packer.push(Kind::Certificate(certificate.into()));
-        certificate.instances.iter().for_each(|instance| packer.push(Kind::Instance(instance.into())));
+        push(Kind::Certificate(certificate.into()));
+        certificate.instances.iter().for_each(|instance| push(Kind::Instance(instance.into())));
     }
-    packer.flush();
 }
 
 /// Packs records into chunks without encoding any of them twice.

@@ -12,7 +12,7 @@ use certwright_core::state::State;
 use certwright_proto::storage::{DomainCodec, decode_entry};
 use certwright_raft::chain::Chain;
 use certwright_raft::wal::{Floor, Record, Seen};
-use certwright_raft::{Beginning, Folded};
+use certwright_raft::{Beginning, DIGEST_VERSION, Folded};
 
 /// Values of the chain remembered for the next checkpoint: many times what the busiest log has between two.
 const CHAINS_MAX: usize = 1 << 16;
@@ -162,6 +162,12 @@ impl Tally {
     fn compare_base(&self, trimmed: &HistoryTrimmed) -> Result<(), String> {
         let begins = self.base.filter(|base| base.floor.first_index == trimmed.first_index);
         match begins {
+            Some(_) if trimmed.digest_version != DIGEST_VERSION => {
+                let (first, form) = (trimmed.first_index, trimmed.digest_version);
+                Err(format!(
+                    "the snapshot before entry {first} was hashed in form {form}: a newer certwright has to look"
+                ))
+            }
             Some(base) if (base.floor.chain, base.digest) != (trimmed.chain, trimmed.digest) => {
                 Err(format!("the snapshot before entry {} is not what the log says it is", trimmed.first_index))
             }

@@ -21,7 +21,7 @@ use certwright_proto::v1::certificates_client::CertificatesClient;
 use certwright_proto::v1::cluster_client::ClusterClient;
 use certwright_proto::v1::events_client::EventsClient;
 use certwright_proto::v1::get_certificate_request::AsOf;
-use certwright_raft::{Allow, Beginning, Log};
+use certwright_raft::{Allow, Beginning, DIGEST_VERSION, Log};
 use certwright_seams::Seams;
 use certwright_seams::sim::SimClock;
 use tonic::Status;
@@ -99,7 +99,8 @@ async fn tell(log: &Log<State>, begins: &Beginning) {
     let now = log.log_time();
     let Beginning { floor, digest } = *begins;
     let (first_index, chain) = (floor.first_index, floor.chain);
-    let trimmed = HistoryTrimmed { first_index, chain, digest, last_at: now, last_not_after: now };
+    let (digest_version, last_at, last_not_after) = (DIGEST_VERSION, now, now);
+    let trimmed = HistoryTrimmed { first_index, chain, digest, digest_version, last_at, last_not_after };
     let stream = cluster_stream();
     let expected = log.read(|view| view.state.revision(&stream));
     let append = Append { stream, expected: Some(expected), events: vec![Event::HistoryTrimmed(Box::new(trimmed))] };

@@ -8,7 +8,7 @@ use certwright_core::command::Command;
 use certwright_core::event::{Event, HistoryTrimmed};
 use certwright_core::ids::{IssuerName, cluster_stream};
 use certwright_core::log::{Append, Fold, RequestId, Trace, Transaction};
-use certwright_raft::Beginning;
+use certwright_raft::{Beginning, DIGEST_VERSION};
 
 use super::server::{Machine, Server, admin, agent, p256, request};
 use crate::IssueOrder;
@@ -155,7 +155,8 @@ async fn no_server_deletes_on_the_word_of_a_leader_that_is_wrong_about_the_time(
     let Beginning { floor, digest } = server.log.survey(first_index, Arc::new(|_| Ok(()))).await.unwrap();
     let now = server.log.log_time();
     let (last_at, last_not_after) = (now, now.plus(2 * HOUR));
-    forge(&server, HistoryTrimmed { first_index, chain: floor.chain, digest, last_at, last_not_after }).await;
+    let (chain, digest_version) = (floor.chain, DIGEST_VERSION);
+    forge(&server, HistoryTrimmed { first_index, chain, digest, digest_version, last_at, last_not_after }).await;
     a_while().await;
     assert_eq!(trimmed(&server).map(|it| it.first_index), Some(first_index));
     assert_eq!(server.log.kept(), None, "none of it is old");

@@ -143,6 +143,11 @@ impl DedupCut {
             emit(&chunk.encode_to_vec());
         }
     }
+
+    /// Emits the rows one by one, oldest first.
+    pub(crate) fn encode_pieces(&self, emit: &mut dyn FnMut(&[u8])) {
+        self.rows().for_each(|row| emit(&RowForm::from(row).encode_to_vec()));
+    }
 }
 
 /// A run of rows as stored.

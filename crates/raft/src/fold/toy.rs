@@ -73,6 +73,13 @@ impl Codec<Toy> for ToyCodec {
         portions(&cut.loose, &mut |words| emit(format!("\n{words}").as_bytes()));
     }
 
+    fn encode_pieces(&self, cut: &Toy, emit: &mut dyn FnMut(&[u8])) {
+        for (stream, words) in &cut.streams {
+            words.iter().for_each(|word| emit(format!("{}\n{word}", stream.as_str()).as_bytes()));
+        }
+        cut.loose.iter().for_each(|word| emit(format!("\n{word}").as_bytes()));
+    }
+
     fn decode_cut(&self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Toy, CodecError> {
         let mut toy = Toy::default();
         for chunk in chunks {

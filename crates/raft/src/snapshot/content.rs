@@ -240,6 +240,22 @@ pub(crate) fn fingerprint<F: Fold>(owner: Owner, codec: &dyn Codec<F>, cut: &Rep
     })
 }
 
+/// The form of [`essence`]; what the log says of a state names it, and a build that changes it keeps this one.
+pub const DIGEST_VERSION: u32 = 1;
+
+/// SHA-256 over all that a replica holds, whoever owns it: equal in every build for the same history, however chunks and files
+/// are made. It covers, each behind its length in 8 octets: a word, the header of a snapshot without its owner, the rows of
+/// remembered requests, another word, the pieces of the state.
+pub(crate) fn essence<F: Fold>(codec: &dyn Codec<F>, cut: &ReplicaCut<F::Cut>) -> [u8; 32] {
+    hash(|emit| {
+        emit(b"certwright history, form 1");
+        emit(&encode(&header(Owner { cluster_id: [0; 16], epoch: 0 }, cut)));
+        cut.dedup.encode_pieces(emit);
+        emit(b"state");
+        codec.encode_pieces(&cut.state, emit);
+    })
+}
+
 /// SHA-256 over chunks, each behind its length.
 fn hash(chunks: impl FnOnce(&mut dyn FnMut(&[u8]))) -> [u8; 32] {
     let mut context = Context::new(&SHA256);

@@ -91,7 +91,7 @@ fn what_each_kind_says() {
         ("DataKeyWrapped", "dataKeyId nodeId"),
         ("EpochOpened", "after afterChain afterIndex at cause epoch"),
         ("FormatRaised", "format"),
-        ("HistoryTrimmed", "chain digest firstIndex lastAt lastNotAfter"),
+        ("HistoryTrimmed", "chain digest digestVersion firstIndex lastAt lastNotAfter"),
         ("InstanceAdded", "agent instance"),
         ("InstanceRemoved", "instance"),
         ("IssuanceAbandoned", "generation instance reason"),

@@ -48,6 +48,7 @@ impl From<&HistoryTrimmed> for v1::HistoryTrimmed {
             first_index: trimmed.first_index,
             chain: octets(&trimmed.chain),
             digest: octets(&trimmed.digest),
+            digest_version: trimmed.digest_version,
             last_at_millis: trimmed.last_at.millis(),
             last_not_after_millis: trimmed.last_not_after.millis(),
         }
@@ -62,6 +63,7 @@ impl TryFrom<v1::HistoryTrimmed> for HistoryTrimmed {
             first_index: trimmed.first_index,
             chain: fixed("chain", &trimmed.chain)?,
             digest: fixed("digest", &trimmed.digest)?,
+            digest_version: trimmed.digest_version,
             last_at: moment(trimmed.last_at_millis),
             last_not_after: moment(trimmed.last_not_after_millis),
         })

@@ -76,3 +76,15 @@ fn golden_envelopes() {
     let actual = line("entry", &super::golden_entry()) + &line("chunk", &chunks[0]);
     check("envelopes.hex", include_str!("../../../golden/envelopes.hex"), &actual);
 }
+
+/// What is hashed of a state, for good: its format and the records of its chunks, whose octets are pinned above.
+#[test]
+fn the_pieces_of_a_cut_are_its_records() {
+    let cut = samples::cut();
+    let chunk = v1::Chunk::decode(&super::chunks(&cut)[0][..]).unwrap();
+    let mut expected = vec![cut.cluster.format.0.to_be_bytes().to_vec()];
+    expected.extend(chunk.records.iter().map(Message::encode_to_vec));
+    let mut pieces = Vec::new();
+    DomainCodec.encode_pieces(&cut, &mut |piece| pieces.push(piece.to_vec()));
+    assert_eq!(pieces, expected);
+}

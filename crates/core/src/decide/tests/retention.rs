@@ -39,7 +39,8 @@ fn world() -> World {
 fn trimmed(world: &World) -> HistoryTrimmed {
     let (last_at, last_not_after) = (world.now.minus(2 * DAY), world.now.minus(DAY));
     let [last_at, last_not_after] = [last_at, last_not_after].map(|at| at.minus(RETENTION_MARGIN));
-    HistoryTrimmed { first_index: 3, chain: [1; 32], digest: [2; 32], last_at, last_not_after }
+    let (chain, digest) = ([1; 32], [2; 32]);
+    HistoryTrimmed { first_index: 3, chain, digest, digest_version: 1, last_at, last_not_after }
 }
 
 #[test]

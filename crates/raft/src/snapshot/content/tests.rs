@@ -69,6 +69,35 @@ fn a_replica_comes_back_as_it_was_cut() {
     assert_eq!(back.dedup.find("system", say(2, "", None, "").request_id).unwrap().1, replica.position);
 }
 
+/// What the log says of a state, and every server compares before it deletes: this never changes.
+#[test]
+fn golden_essence() {
+    let header = [
+        "01",   // version octet
+        "0a10", // nobody's
+        &"00".repeat(16),
+        "1a0a0a040801100212021200", // covers 1.2; no membership yet
+        "2220",                     // chain
+        &hex::encode(replica().chain),
+        "28e907",   // at
+        "32020802", // position
+    ]
+    .concat();
+    let row = |number: &str, word: &str, at: &str| {
+        let (id, digest) = ("00".repeat(15) + number, word.to_owned() + &"00".repeat(13));
+        format!("0a0673797374656d1210{id}1a10{digest}20{number}30{at}")
+    };
+    let mut pieces = vec![b"certwright history, form 1".to_vec()];
+    let stored = [header, row("01", "6f6e65", "e807"), row("02", "74776f", "e907")];
+    pieces.extend(stored.iter().map(|octets| hex::decode(octets).unwrap()));
+    pieces.extend([b"state".to_vec(), b"a\none".to_vec(), b"\ntwo".to_vec()]);
+    let hashed: Vec<u8> =
+        pieces.iter().flat_map(|piece| [&(piece.len() as u64).to_be_bytes()[..], piece].concat()).collect();
+    let expected = aws_lc_rs::digest::digest(&SHA256, &hashed);
+    assert_eq!(&essence(&*codec(), &replica().cut())[..], expected.as_ref());
+    assert_eq!(DIGEST_VERSION, 1);
+}
+
 #[test]
 fn golden_file() {
     let octets = Files::new().write(&replica());

@@ -98,7 +98,8 @@ pub(crate) fn epoch_opened() -> EpochOpened {
 
 pub(crate) fn history_trimmed() -> HistoryTrimmed {
     let (chain, digest) = ([0x16; 32], [0x17; 32]);
-    HistoryTrimmed { first_index: 40, chain, digest, last_at: at(7_000), last_not_after: at(6_000) }
+    let (last_at, last_not_after) = (at(7_000), at(6_000));
+    HistoryTrimmed { first_index: 40, chain, digest, digest_version: 1, last_at, last_not_after }
 }
 
 fn cluster_events() -> Vec<Event> {
