@@ -4,6 +4,7 @@
 //! an entry that the caller does not let go.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::consensus::store::entry;
 use crate::error::{ReadError, TrimError};
 use crate::fold::shared::Shared;
 use crate::folded::Folded;
-use crate::limits::{BACKFILL_TIMEOUT, READ_OCTETS_MAX, SNAPSHOT_OCTETS_MAX};
+use crate::limits::{BACKFILL_TIMEOUT, BASE_TIMEOUT, READ_OCTETS_MAX, SNAPSHOT_CHUNK_OCTETS_MAX, SNAPSHOT_OCTETS_MAX};
 use crate::peer::channels::{Channels, Lane};
 use crate::peer::client::raft_client;
 use crate::view::AppliedEntry;
@@ -151,10 +152,14 @@ impl<F: Fold> Log<F> {
         let guard = Arc::new(history.bases.begin().ok_or(TrimError::Busy)?);
         let (local, held) = (history.clone(), Arc::clone(&guard));
         let exec = &*self.inner.shared.seams.exec;
-        match compute(exec, POOL, move || local.settle(&held, &wanted, &*allow)).await {
-            Err(TrimError::Gap) => self.fetch_base(&wanted).await?,
-            settled => settled?,
-        }
+        let guard = match compute(exec, POOL, move || local.settle(&held, &wanted, &*allow)).await {
+            Err(TrimError::Gap) => {
+                // What comes from others takes as long as they like: nobody is kept from reading meanwhile.
+                drop(guard);
+                Arc::new(self.fetch_base(&wanted).await?)
+            }
+            settled => settled.map(|()| guard)?,
+        };
         let work = move || {
             let _held = guard;
             delete_below(&history.bases, &history.gaps, &history.wal).map_err(storage)
@@ -171,13 +176,13 @@ impl<F: Fold> Log<F> {
         if applied >= wanted { Ok(()) } else { Err(TrimError::Behind { applied, wanted }) }
     }
 
-    /// Asks every member for the base; what fits what the log says is taken, whoever gave it.
-    async fn fetch_base(&self, wanted: &Beginning) -> Result<(), TrimError> {
+    /// Asks every member for the base; what fits what the log says is taken, whoever gave it, with the right to delete.
+    async fn fetch_base(&self, wanted: &Beginning) -> Result<Trimming, TrimError> {
         let (history, channels) = (&self.inner.history, &self.inner.channels);
         let mut last = "nobody else is a member".to_owned();
         for peer in self.applied_members().into_iter().filter(|peer| *peer != self.inner.node_id) {
             match history.fetch_base(channels, peer, wanted).await {
-                Ok(()) => return Ok(()),
+                Ok(guard) => return Ok(guard),
                 Err(why) => last = format!("node {peer}: {why}"),
             }
         }
@@ -254,24 +259,31 @@ impl<F: Fold> History<F> {
         self.bases.keep(codec, &path, wanted).map_err(storage)
     }
 
-    /// One member's base, if it is what the log says.
-    async fn fetch_base(&self, channels: &Channels, peer: u64, wanted: &Beginning) -> Result<(), String> {
+    /// One member's base, if it is what the log says; nobody reads from the one before any more.
+    async fn fetch_base(&self, channels: &Channels, peer: u64, wanted: &Beginning) -> Result<Trimming, String> {
         let channel = channels.get(peer, Lane::Snapshot).ok_or("it is not reachable")?;
         let exec = &*self.shared.seams.exec;
         let bases = Arc::clone(&self.bases);
         let (path, file) = compute(exec, POOL, move || bases.create_temporary()).await.map_err(|it| it.to_string())?;
-        let arrived = self.receive(raft_client(channel), file.into(), wanted.floor).await;
-        let (history, wanted, at) = (self.clone(), *wanted, path.clone());
-        match arrived {
-            Ok(()) => {
-                let keep = move || history.bases.keep(&*history.shared.codec, &at, &wanted);
-                compute(exec, POOL, keep).await.map_err(|error| error.to_string())
-            }
-            Err(why) => {
-                compute(exec, POOL, move || history.bases.discard(&at)).await;
-                Err(why)
-            }
+        let receiving = timeout(BASE_TIMEOUT, self.receive(raft_client(channel), file.into(), wanted.floor)).await;
+        let arrived = receiving.unwrap_or_else(|_| Err("it takes too long".to_owned()));
+        let (history, wanted) = (self.clone(), *wanted);
+        let taking = move || {
+            let taken = arrived.and_then(|()| history.take(&path, &wanted));
+            taken.inspect_err(|_| history.bases.discard(&path))
+        };
+        compute(exec, POOL, taking).await
+    }
+
+    /// Takes a file that arrived as the base. Blocks.
+    fn take(&self, path: &Path, wanted: &Beginning) -> Result<Trimming, String> {
+        let guard = self.bases.begin().ok_or_else(|| TrimError::Busy.to_string())?;
+        let first = self.bases.first_index();
+        if first > wanted.floor.first_index {
+            return Err(TrimError::Later { first }.to_string());
         }
+        self.bases.keep(&*self.shared.codec, path, wanted).map_err(|error| error.to_string())?;
+        Ok(guard)
     }
 
     async fn receive(
@@ -288,14 +300,37 @@ impl<F: Fold> History<F> {
         let mut offset = 0;
         while let Some(chunk) = timeout(BACKFILL_TIMEOUT, chunks.message()).await.map_err(late)?.map_err(refused)? {
             let (at, to) = (offset, Arc::clone(&file));
-            offset += chunk.data.len() as u64;
-            if offset > SNAPSHOT_OCTETS_MAX {
-                return Err("it is larger than any snapshot".to_owned());
-            }
+            offset = end_of(chunk.data.len(), offset)?;
             self.bases.require_room(chunk.data.len() as u64).map_err(|error| error.to_string())?;
             let written = compute(&*self.shared.seams.exec, POOL, move || to.write_at(at, &chunk.data)).await;
             written.map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+}
+
+/// Where a chunk ends that begins there. Every one brings something, or a stream of them would never end, and fits what a
+/// snapshot may have.
+fn end_of(octets: usize, offset: u64) -> Result<u64, String> {
+    if octets == 0 || octets > SNAPSHOT_CHUNK_OCTETS_MAX {
+        return Err(format!("a chunk of {octets} octets came"));
+    }
+    let end = offset + octets as u64;
+    if end > SNAPSHOT_OCTETS_MAX {
+        return Err("it is larger than any snapshot".to_owned());
+    }
+    Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_of_chunks_comes_to_an_end() {
+        assert!(end_of(0, 7).is_err(), "it would never end");
+        assert!(end_of(SNAPSHOT_CHUNK_OCTETS_MAX + 1, 0).is_err());
+        assert!(end_of(2, SNAPSHOT_OCTETS_MAX - 1).is_err());
+        assert_eq!(end_of(1, SNAPSHOT_OCTETS_MAX - 1), Ok(SNAPSHOT_OCTETS_MAX));
     }
 }
