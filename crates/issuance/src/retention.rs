@@ -26,8 +26,10 @@ use crate::session::{Session, Tools};
 const TICK: Duration = Duration::from_secs(5);
 /// Between looks at the history itself: reading it takes longer the more there is.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
-/// After a trim that failed.
+/// After a failure.
 const RETRY: Duration = Duration::from_secs(60);
+/// The same, at most, after one that hardly mends by itself: each attempt may read all of the history.
+const RETRY_MAX: Duration = Duration::from_secs(4 * 3600);
 
 /// Why nothing was let go.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +44,45 @@ enum Obstacle {
     Form(u32),
 }
 
+impl Obstacle {
+    /// Whether it will most likely be there the next time.
+    fn lasts(&self) -> bool {
+        match self {
+            Self::Form(_) => true,
+            Self::Trim(error) => {
+                matches!(error, TrimError::Differs(_) | TrimError::Kept { .. } | TrimError::Storage(_))
+            }
+            Self::Refused(_) | Self::Kept(_) => false,
+        }
+    }
+}
+
+/// How long to wait: longer after each failure that lasts.
+#[derive(Default)]
+struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    fn after(&mut self, outcome: &Result<(), Obstacle>) -> Duration {
+        match outcome {
+            Ok(()) => {
+                self.failures = 0;
+                TICK
+            }
+            Err(obstacle) if obstacle.lasts() => {
+                let wait = RETRY.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
+                self.failures = self.failures.saturating_add(1);
+                wait
+            }
+            Err(_) => RETRY,
+        }
+    }
+}
+
 /// Runs on every server until the log stops: does what the log says.
 pub(crate) async fn follow(tools: Arc<Tools>, stopped: CancellationToken) {
-    let (mut wait, mut leadership) = (TICK, tools.log.leadership());
+    let (mut wait, mut patience, mut leadership) = (TICK, Patience::default(), tools.log.leadership());
     loop {
         tokio::select! {
             biased;
@@ -52,17 +90,15 @@ pub(crate) async fn follow(tools: Arc<Tools>, stopped: CancellationToken) {
             () = ended(&mut leadership) => return,
             () = tokio::time::sleep(wait) => {}
         }
-        wait = match obey(&tools).await {
-            Ok(()) => TICK,
+        let outcome = obey(&tools).await;
+        wait = patience.after(&outcome);
+        match outcome {
+            Ok(()) => {}
             Err(Obstacle::Trim(error @ (TrimError::Differs(_) | TrimError::Kept { .. }))) => {
                 tracing::error!(%error, "history is not let go here: this is a bug, or this server's log was altered");
-                RETRY
             }
-            Err(error) => {
-                tracing::warn!(%error, "history is not let go here yet");
-                RETRY
-            }
-        };
+            Err(error) => tracing::warn!(%error, "history is not let go here yet"),
+        }
     }
 }
 
@@ -133,13 +169,13 @@ struct Looked {
 
 /// Runs until the term is over.
 pub(crate) async fn run(session: Arc<Session>) {
-    let mut looked = None;
+    let (mut looked, mut patience) = (None, Patience::default());
     loop {
-        if let Err(obstacle) = look(&session, &mut looked).await {
+        let outcome = look(&session, &mut looked).await;
+        if let Err(obstacle) = &outcome {
             tracing::warn!("history is not let go: {obstacle}");
-            tokio::time::sleep(RETRY).await;
         }
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(patience.after(&outcome)).await;
     }
 }
 
@@ -219,4 +255,21 @@ fn may_go(found: Arc<Mutex<Found>>, rebases: Vec<Rebase>, keep: Duration, now: T
         (found.last_at, found.last_not_after) = (found.last_at.max(at), found.last_not_after.max(not_after));
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_for_good_is_tried_less_and_less() {
+        let mut patience = Patience::default();
+        let lasting = Err(Obstacle::Trim(TrimError::Differs(7)));
+        let waits: Vec<u64> = (0..20).map(|_| patience.after(&lasting).as_secs()).collect();
+        assert_eq!(waits[..4], [60, 120, 240, 480]);
+        assert_eq!(waits[19], RETRY_MAX.as_secs());
+        assert_eq!(patience.after(&Err(Obstacle::Trim(TrimError::Busy))), RETRY, "that passes");
+        assert_eq!(patience.after(&Ok(())), TICK);
+        assert_eq!(patience.after(&lasting), RETRY);
+    }
 }
