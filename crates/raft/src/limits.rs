@@ -91,8 +91,8 @@ pub const BACKFILL_PORTION_OCTETS_MAX: usize = if cfg!(test) { 64 * 1024 } else 
 pub const BACKFILL_PAUSE: Duration = Duration::from_millis(50);
 /// How long a member may take for the next entry of a portion.
 pub const BACKFILL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the snapshot that history begins with may take from one member: that of a large estate, 2 GiB, at 1 MiB a second. Who is
-/// slower keeps nobody from asking the next.
+/// How long the snapshot that history begins with may take from one member: that of a large estate, 2 GiB, at 1 MiB a second.
+/// Who is slower keeps nobody from asking the next.
 pub const BASE_TIMEOUT: Duration = Duration::from_secs(40 * 60);
 /// Octets that the snapshot which history begins with leaves free: a few segments of the log, without which a server stops.
 pub const BASE_RESERVE_OCTETS: u64 = 256 * 1024 * 1024;

@@ -24,7 +24,8 @@ const CHECKER: &str = "retention";
 const RUNS: u64 = 3;
 /// As short as it may be.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
-/// Everybody sleeps for so long: longer than that, and than anything but one certificate lasts, by more than history stays besides.
+/// Everybody sleeps for so long: longer than that, and than anything but one certificate lasts, by more than history stays
+/// besides.
 const ASLEEP: Duration = Duration::from_secs(6 * 3600).saturating_add(KEEP).saturating_add(RETENTION_MARGIN);
 /// How long that one lasts.
 const LONG: Duration = Duration::from_secs(18 * 3600).saturating_add(ASLEEP);

@@ -1,7 +1,8 @@
 //! Decisions about the history that is kept: for how long, and where it begins.
 //!
-//! It refuses to let go of anything within a day of a shorter time being set, of what is younger than that time, of certificates that have not ended, of either before a margin
-//! for unnoticed errors of clocks has passed, and of anything at all while it is in doubt what time it is.
+//! It refuses to let go of anything within a day of a shorter time being set, of what is younger than that time, of
+//! certificates that have not ended, of either before a margin for unnoticed errors of clocks has passed, and of anything at
+//! all while it is in doubt what time it is.
 
 use std::time::Duration;
 
