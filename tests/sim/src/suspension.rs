@@ -21,8 +21,9 @@ const ASLEEP: Duration = Duration::from_secs(3600);
 const WATCHED: Duration = Duration::from_secs(10);
 /// Until the clocks have been compared entries may bear the time of before.
 const COMPARED_WITHIN: Duration = Duration::from_secs(60);
-/// So far ahead of the others a leader's clock may take decisions along; it is while it alone is known to have slept.
-const AHEAD_MAX: Duration = Duration::from_secs(5);
+/// So far ahead of the others a leader's clock may take decisions along, while it alone is known to have slept: five seconds,
+/// and what clocks differ by.
+const AHEAD_MAX: Duration = Duration::from_secs(6);
 /// How often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What a small estate may renew in an hour without an operator's word.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use certwright_agent::{Connector, Context};
-use certwright_api::limits::SILENCE_MAX;
+use certwright_api::limits::{BOOKMARK_INTERVAL, SILENCE_MAX};
 use certwright_core::spec::KeyAlgorithm;
 use certwright_core::x509::Names;
 use certwright_custody::LeafKey;
@@ -29,6 +29,8 @@ use crate::estate::{Estate, api};
 const NAME: &str = "passer-by";
 /// How soon after its removal nobody speaks with an agent any more, once everything works.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+/// How soon a server that was removed itself gives up whoever it speaks with: it takes its removal for being cut off.
+const GIVEN_UP_WITHIN: Duration = SILENCE_MAX.saturating_add(BOOKMARK_INTERVAL).saturating_add(REFUSED_WITHIN);
 const CHECKER: &str = "churn";
 
 /// The agent that was removed, and its session.
@@ -114,12 +116,11 @@ impl Session {
 pub(crate) async fn check(estate: &Estate, seams: &Seams, removed: &Removed) {
     let Some((context, session)) = removed.0.take() else { return };
     if let Some(session) = session
-        && timeout(REFUSED_WITHIN, session).await.is_err()
+        && timeout(GIVEN_UP_WITHIN, session).await.is_err()
     {
         estate.verdict.report("I19", CHECKER, format_args!("the session of an agent that was removed goes on"));
     }
-    // A server that was removed itself learns of nothing, and takes that for being cut off after a while.
-    let end = Instant::now() + SILENCE_MAX;
+    let end = Instant::now() + GIVEN_UP_WITHIN;
     while open(&context, seams).await.is_some() {
         if Instant::now() > end {
             estate.verdict.report("I19", CHECKER, format_args!("an agent that was removed opens another session"));
