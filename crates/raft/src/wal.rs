@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use certwright_seams::Seams;
 use certwright_seams::disk::{Disk, File, Open};
-use certwright_seams::{Entropy, Seams};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::chain::{self, Chain};
@@ -27,6 +27,7 @@ mod header;
 mod live;
 pub(crate) mod read;
 mod recover;
+mod salts;
 mod segment;
 mod shared;
 mod spare;
@@ -42,6 +43,7 @@ use chains::Chains;
 use header::{ChainPoint, SegmentHeader};
 use live::{Found, Live};
 use recover::Opened;
+use salts::Salts;
 use shared::Shared;
 use spare::Spare;
 use writer::{Current, Message, Op, Surroundings, Tail, Work, Writer};
@@ -88,10 +90,10 @@ impl Wal {
         let lock = lock(&*disk, directory)?;
         let opened = recover::open(&*disk, directory, identity, &options)?;
         let mut spare = Spare::new(Arc::clone(&disk), directory, options.segment_octets);
-        let fresh = opened.is_none();
+        let (fresh, salts) = (opened.is_none(), Salts::new(&*seams.entropy));
         let opened = match opened {
             Some(opened) => opened,
-            None => create(&mut spare, &*seams.entropy, directory, identity, &options)?,
+            None => create(&mut spare, &salts, directory, identity, &options)?,
         };
         let recovered = Recovered {
             fresh,
@@ -110,7 +112,7 @@ impl Wal {
         let around = Surroundings {
             disk: Arc::clone(&disk),
             clock: Arc::clone(&seams.clock),
-            entropy: Arc::clone(&seams.entropy),
+            salts,
             identity,
             options: options.clone(),
             _lock: lock,
@@ -359,13 +361,13 @@ fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn File>, WalError> {
 /// The first segment of a new log.
 fn create(
     spare: &mut Spare,
-    entropy: &dyn Entropy,
+    salts: &Salts,
     directory: &Path,
     identity: Identity,
     options: &WalOptions,
 ) -> Result<Opened, WalError> {
     let start = ChainPoint { next_index: 0, chain: Some(chain::genesis(&identity.cluster_id)) };
-    let header = SegmentHeader { identity, first_sequence: 1, start, opening_frames: 0, salt: entropy.next_u64() };
+    let header = SegmentHeader { identity, first_sequence: 1, start, opening_frames: 0, salt: salts.next() };
     let (segment, offset) = spare.activate(header, &[]).map_err(WalError::io("create a segment in", directory))?;
     let segment = Arc::new(segment);
     let mut archive = Archive::default();
