@@ -44,7 +44,7 @@ impl<F: Fold> Survivor<F> {
         let snapshot = snapshots.recover(codec)?.map(Folded);
         let (wal, recovered) = Wal::open(seams, &data.join("log"), identity, WalOptions::new(segment_octets))
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        let gaps = Gaps::open(Arc::clone(&seams.disk), Arc::clone(&seams.entropy), &data.join("backfill"), identity)?;
+        let gaps = Gaps::open(Arc::clone(&seams.disk), &*seams.entropy, &data.join("backfill"), identity)?;
         let bases = Bases::open(Arc::clone(&seams.disk), data, Owner { cluster_id, epoch }, wal.floor())?;
         let (committed, last) = (recovered.committed, recovered.last);
         Ok(Self { wal, gaps, bases, snapshot, cluster_id, committed, last })

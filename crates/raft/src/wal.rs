@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use certwright_seams::Seams;
 use certwright_seams::disk::{Disk, File, Open};
-use certwright_seams::{Entropy, Seams};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::chain::{self, Chain};
@@ -28,6 +28,7 @@ mod header;
 mod live;
 pub(crate) mod read;
 mod recover;
+mod salts;
 mod segment;
 mod shared;
 mod spare;
@@ -44,6 +45,7 @@ use chains::Chains;
 use header::{ChainPoint, SegmentHeader};
 use live::{Found, Live};
 use recover::Opened;
+use salts::Salts;
 use shared::Shared;
 use spare::Spare;
 use trim::Trimming;
@@ -97,10 +99,10 @@ impl Wal {
         let floor = floor::read(&*disk, directory)?;
         let opened = recover::open(&*disk, directory, identity, &options, floor.as_ref())?;
         let mut spare = Spare::new(Arc::clone(&disk), directory, options.segment_octets);
-        let fresh = opened.is_none();
+        let (fresh, salts) = (opened.is_none(), Salts::new(&*seams.entropy));
         let opened = match opened {
             Some(opened) => opened,
-            None => create(&*disk, &mut spare, &*seams.entropy, (directory, floor.as_ref()), identity, &options)?,
+            None => create(&*disk, &mut spare, &salts, (directory, floor.as_ref()), identity, &options)?,
         };
         let floor = if fresh { options.start } else { floor };
         let recovered = Recovered {
@@ -120,7 +122,7 @@ impl Wal {
         let around = Surroundings {
             disk: Arc::clone(&disk),
             clock: Arc::clone(&seams.clock),
-            entropy: Arc::clone(&seams.entropy),
+            salts,
             identity,
             options: options.clone(),
             _lock: lock,
@@ -378,7 +380,7 @@ fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn File>, WalError> {
 fn create(
     disk: &dyn Disk,
     spare: &mut Spare,
-    entropy: &dyn Entropy,
+    salts: &Salts,
     (directory, floor): (&Path, Option<&Floor>),
     identity: Identity,
     options: &WalOptions,
@@ -393,7 +395,7 @@ fn create(
     if let Some(floor) = &options.start {
         floor::write(disk, directory, floor).map_err(failed())?;
     }
-    let header = SegmentHeader { identity, first_sequence: 1, start, opening_frames: 0, salt: entropy.next_u64() };
+    let header = SegmentHeader { identity, first_sequence: 1, start, opening_frames: 0, salt: salts.next() };
     let (segment, offset) = spare.activate(header, &[]).map_err(failed())?;
     let segment = Arc::new(segment);
     let mut archive = Archive::default();

@@ -1,6 +1,9 @@
 //! The network seam on turmoil's simulated hosts, so that the real servers and agents run in virtual time. It counts
 //! whom each machine has let in.
 //!
+//! What is written goes on its way when it is flushed, all of it as one message: when messages arrive is drawn for each, and
+//! into how many pieces libraries write depends on the lengths of signatures, which no seed decides.
+//!
 //! It refuses real sockets: outside a turmoil host it panics.
 
 use std::collections::BTreeMap;
@@ -12,8 +15,11 @@ use std::task::{Context, Poll};
 
 use certwright_seams::BoxFuture;
 use certwright_seams::net::{BoxStream, Listener, Net};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
+
+/// What is not flushed goes on its way all the same when it is longer.
+const MESSAGE_OCTETS_MAX: usize = 256 << 10;
 
 /// Connections that a machine has accepted and not closed, by port: now, and at most so far.
 #[derive(Clone, Default)]
@@ -57,7 +63,7 @@ struct SimListener {
 
 /// An accepted connection.
 struct Guest {
-    stream: TcpStream,
+    stream: BufWriter<TcpStream>,
     guests: Guests,
     port: u16,
 }
@@ -94,6 +100,7 @@ impl Listener for SimListener {
             let (stream, peer) = self.listener.accept().await?;
             let (guests, port) = (self.guests.clone(), self.port);
             guests.enter(port);
+            let stream = whole_messages(stream);
             Ok((Box::new(Guest { stream, guests, port }) as BoxStream, peer))
         })
     }
@@ -118,7 +125,11 @@ impl Net for SimNet {
             let (host, port) = address.rsplit_once(':').ok_or_else(unreadable)?;
             let port: u16 = port.parse().map_err(|_| unreadable())?;
             let stream = TcpStream::connect((host, port)).await?;
-            Ok(Box::new(stream) as BoxStream)
+            Ok(Box::new(whole_messages(stream)) as BoxStream)
         })
     }
+}
+
+fn whole_messages(stream: TcpStream) -> BufWriter<TcpStream> {
+    BufWriter::with_capacity(MESSAGE_OCTETS_MAX, stream)
 }

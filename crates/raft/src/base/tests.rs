@@ -60,7 +60,7 @@ impl Server {
         let data = Path::new(DATA);
         let (wal, _) =
             Wal::open(&seams, &data.join("log"), ME, WalOptions::new(64 * 1024)).map_err(io::Error::other)?;
-        let gaps = Gaps::open(Arc::clone(&disk), entropy, &data.join("backfill"), ME)?;
+        let gaps = Gaps::open(Arc::clone(&disk), &*entropy, &data.join("backfill"), ME)?;
         let bases = Bases::open(disk, data, Owner { cluster_id: CLUSTER, epoch: 1 }, wal.floor())?;
         Ok(Self { wal, gaps, bases: Arc::new(bases) })
     }

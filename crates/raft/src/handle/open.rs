@@ -117,8 +117,8 @@ impl<F: Fold> Stored<F> {
         }
         let committed_before = recovered.committed.map_or(0, |committed| committed.index + 1);
         let replica = snapshot.unwrap_or_else(|| Replica::genesis(&options.cluster_id));
-        let (disk, entropy) = (Arc::clone(&seams.disk), Arc::clone(&seams.entropy));
-        let gaps = Gaps::open(disk, entropy, &options.data.join("backfill"), identity)?;
+        let disk = Arc::clone(&seams.disk);
+        let gaps = Gaps::open(disk, &*seams.entropy, &options.data.join("backfill"), identity)?;
         let bases = Bases::open(Arc::clone(&seams.disk), &options.data, owner, wal.floor())?;
         jump_to(&wal, &gaps, &replica, committed_before).await?;
         let (gaps, bases, snapshots) = (Arc::new(gaps), Arc::new(bases), Arc::new(snapshots));

@@ -104,8 +104,8 @@ impl StoreBuilder<Types, Filled, Machine<Toy>, ()> for Builder {
         let shared = Shared::new(replica, codec(), seams.clone(), metrics, Arc::default(), &options, 0);
         let shared = Arc::new(shared);
         let basis = Arc::clone(&shared);
-        let (disk, entropy) = (seams.disk.clone(), seams.entropy.clone());
-        let gaps = Gaps::open(disk, entropy, &options.data.join("backfill"), identity).map_err(storage)?;
+        let gaps = Gaps::open(seams.disk.clone(), &*seams.entropy, &options.data.join("backfill"), identity)
+            .map_err(storage)?;
         let store = LogStore::new(wal, Arc::new(gaps), Arc::new(move || basis.basis()));
         Ok(((), Filled(store), Machine { shared, snapshots: Arc::new(snapshots) }))
     }

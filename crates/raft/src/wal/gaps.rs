@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::archive::{self, Archive};
 use super::frame::{self, Frame, Place, Seal};
 use super::header::{ChainPoint, SegmentHeader};
+use super::salts::Salts;
 use super::segment::{self, Segment, parse_name};
 use super::spare::FILE_MODE;
 use super::writer::write_seal;
@@ -90,7 +91,7 @@ impl GapForm {
 /// The gaps of one node. All calls block on the disk.
 pub(crate) struct Gaps {
     disk: Arc<dyn Disk>,
-    entropy: Arc<dyn Entropy>,
+    salts: Salts,
     directory: PathBuf,
     identity: Identity,
     list: Mutex<Vec<Gap>>,
@@ -109,7 +110,7 @@ impl Gaps {
     /// Opens the directory, or makes it.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
-        entropy: Arc<dyn Entropy>,
+        entropy: &dyn Entropy,
         directory: &Path,
         identity: Identity,
     ) -> io::Result<Self> {
@@ -117,7 +118,8 @@ impl Gaps {
         let list = read_list(&*disk, &directory.join(LIST_NAME))?;
         let (list, archive) = (Mutex::new(list), Mutex::default());
         let changes = watch::Sender::new(0);
-        let gaps = Self { disk, entropy, directory: directory.to_path_buf(), identity, list, archive, changes };
+        let salts = Salts::new(entropy);
+        let gaps = Self { disk, salts, directory: directory.to_path_buf(), identity, list, archive, changes };
         gaps.load();
         Ok(gaps)
     }
@@ -303,7 +305,7 @@ impl Gaps {
             first_sequence: sequence_of(at.next_index),
             start: ChainPoint { next_index: at.next_index, chain: Some(at.chain) },
             opening_frames: 0,
-            salt: self.entropy.next_u64(),
+            salt: self.salts.next(),
         };
         let (mut octets, mut end) = (header.encode().to_vec(), at);
         for (record, sequence) in records.iter().zip(header.first_sequence..) {

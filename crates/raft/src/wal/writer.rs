@@ -9,7 +9,6 @@ use bytes::Bytes;
 use certwright_core::mutant::{self, Mutant};
 use certwright_seams::clock::Clock;
 use certwright_seams::disk::{Disk, File, Open};
-use certwright_seams::entropy::Entropy;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::archive::Index;
@@ -17,6 +16,7 @@ use super::chains::Chains;
 use super::frame::{self, Frame, Place, SEAL_FRAME_OCTETS, Seal};
 use super::header::{ChainPoint, SegmentHeader};
 use super::live::Location;
+use super::salts::Salts;
 use super::segment::Segment;
 use super::shared::Shared;
 use super::spare::Spare;
@@ -59,7 +59,7 @@ pub(super) enum Message {
 pub(super) struct Surroundings {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) salts: Salts,
     pub(super) identity: Identity,
     pub(super) options: WalOptions,
     /// Held as long as the writer lives.
@@ -348,7 +348,7 @@ impl Writer {
             first_sequence: sequence + 1,
             start: end,
             opening_frames: opening.len() as u32,
-            salt: self.around.entropy.next_u64(),
+            salt: self.around.salts.next(),
         };
         let (segment, offset) = self.around.spare.activate(header, &opening)?;
         let seal = Seal { end, low: self.tail.low, not_after: self.tail.not_after };

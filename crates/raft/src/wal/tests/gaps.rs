@@ -15,7 +15,7 @@ fn backfill() -> &'static Path {
 
 fn open(rig: &Rig) -> io::Result<Gaps> {
     let seams = rig.seams();
-    Gaps::open(seams.disk, seams.entropy, backfill(), ME)
+    Gaps::open(seams.disk, &*seams.entropy, backfill(), ME)
 }
 
 /// The chain's value before an entry of the log that everybody agreed upon.

@@ -195,7 +195,7 @@ async fn a_log_that_begins_at_a_floor_says_so_from_its_first_segment_on() {
 
 fn backfill(rig: &Rig) -> Gaps {
     let seams = rig.seams();
-    Gaps::open(seams.disk, seams.entropy, Path::new("/data/backfill"), ME).unwrap()
+    Gaps::open(seams.disk, &*seams.entropy, Path::new("/data/backfill"), ME).unwrap()
 }
 
 /// A log that jumps over entries 5 to 59, which `fetched` brings in portions of ten.

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use super::body::{Body, DirBody, Entries, FileBody};
 
@@ -116,7 +117,7 @@ impl Tree {
 
     /// The power goes.
     pub(super) fn crash(&mut self, rng: &mut StdRng) {
-        crash(&self.root, rng);
+        crash(&self.root, rng.next_u64());
     }
 
     /// An independent copy.
@@ -189,13 +190,15 @@ fn visit(node: &Node, each: &mut dyn FnMut(&NodeState)) {
     }
 }
 
-fn crash(node: &Node, rng: &mut StdRng) {
+/// Every node has a generator of its own: how long a file is, which signatures decide, changes nothing for the others.
+fn crash(node: &Node, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed.wrapping_add(node.id));
     let mut state = node.lock();
     match &mut state.body {
-        Body::File(file) => file.crash(rng),
+        Body::File(file) => file.crash(&mut rng),
         Body::Dir(directory) => {
-            directory.crash(rng);
-            directory.entries.values().for_each(|node| crash(node, rng));
+            directory.crash(&mut rng);
+            directory.entries.values().for_each(|node| crash(node, seed));
         }
         Body::Link(_) => {}
     }
