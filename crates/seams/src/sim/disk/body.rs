@@ -87,21 +87,16 @@ impl FileBody {
         }
     }
 
-    /// Each sector has the content it had after some of the changes. Where sectors begin is drawn, counted from the first
-    /// write: how much was written before it, which signatures decide, changes nothing.
+    /// Each sector has the content it had after some of the changes.
     fn keep_sectors(&mut self, pending: &[Change], rng: &mut StdRng) {
         let mut versions = vec![self.durable.clone()];
         let mut touched = BTreeSet::new();
-        let first =
-            pending.iter().find_map(|it| if let Change::Write { offset, .. } = it { Some(*offset) } else { None });
-        let drawn = rng.random_range(0..SECTOR_OCTETS);
-        let shift = SECTOR_OCTETS + drawn - first.unwrap_or(0) % SECTOR_OCTETS;
         for change in pending {
             let mut next = versions[versions.len() - 1].clone();
             apply(&mut next, change, usize::MAX);
             versions.push(next);
             if let Change::Write { offset, data } = change {
-                touched.extend((offset + shift) / SECTOR_OCTETS..(offset + shift + data.len()).div_ceil(SECTOR_OCTETS));
+                touched.extend(offset / SECTOR_OCTETS..(offset + data.len()).div_ceil(SECTOR_OCTETS));
             }
         }
         // The size is metadata and moves with the journal, in order.
@@ -109,8 +104,7 @@ impl FileBody {
         self.durable.resize(size, 0);
         for sector in touched {
             let version = &versions[rng.random_range(0..versions.len())];
-            let begin = (sector * SECTOR_OCTETS).saturating_sub(shift);
-            for offset in begin..((sector + 1) * SECTOR_OCTETS).saturating_sub(shift).min(size) {
+            for offset in sector * SECTOR_OCTETS..((sector + 1) * SECTOR_OCTETS).min(size) {
                 self.durable[offset] = version.get(offset).copied().unwrap_or(0);
             }
         }
