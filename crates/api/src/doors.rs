@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::forward::Forwarder;
+use crate::history;
 use crate::limits::{ADMISSIONS_MAX, BEHIND_WAIT, Bounds, SILENCE_MAX};
 use crate::metrics::Metrics;
 use crate::node::Rooms;
@@ -175,8 +176,9 @@ impl Doors {
     /// What was asked for is older than the history that is kept.
     pub(crate) fn too_old(&self, what: impl std::fmt::Display) -> Rejection {
         let (first, at) = self.log.kept().map_or((0, None), |kept| (kept.first_index, kept.at));
-        let since = at.map(|at| format!(", after {at}")).unwrap_or_default();
         let before = first.saturating_sub(1);
+        let at = at.map(|at| history::corrected(self, before, at));
+        let since = at.map(|at| format!(", after {at}")).unwrap_or_default();
         let message = format!(
             "{what} is older than the history that is kept: that begins with entry {first}{since}; the state then is what is \
              shown as of index {before}, and events are watched from index {first} on"

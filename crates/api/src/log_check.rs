@@ -66,21 +66,29 @@ pub fn verify_log(disk: &dyn Disk, directory: &Path, tell: &mut dyn FnMut(String
     Ok(LogReport { events: tally.events(), checkpoints, checkpoints_unknown, beginning_unproved, log })
 }
 
-/// Whether a history that begins with a snapshot has it.
+/// Whether a history that begins with a snapshot has it. One that cannot be read is wrong whatever the log says of its floor:
+/// that is written only after the snapshot, and a server goes by the snapshot.
 fn misses_base(data: &Path, log: &Report, base: std::io::Result<Option<Folded<State>>>) -> Option<Finding> {
+    let finding = |first_bad_index, what| Finding { path: data.join(BASE), offset: 0, first_bad_index, what };
+    let base = match base {
+        Ok(base) => base,
+        Err(error) => {
+            let first_bad_index = log.floor.map_or(log.first_index, |floor| floor.first_index);
+            return Some(finding(first_bad_index, error.to_string()));
+        }
+    };
     let floor = log.floor?;
     let what = match base {
-        Ok(Some(base)) if base.floor().first_index < floor.first_index || base.floor().first_index > log.next_index => {
+        Some(base) if base.floor().first_index < floor.first_index || base.floor().first_index > log.next_index => {
             "it does not stand where history begins".to_owned()
         }
-        Ok(Some(base)) if base.floor().first_index == floor.first_index && base.chain() != floor.chain => {
+        Some(base) if base.floor().first_index == floor.first_index && base.chain() != floor.chain => {
             "it comes after another chain than the log".to_owned()
         }
-        Ok(Some(_)) => return None,
-        Ok(None) => "the snapshot that history begins with is missing".to_owned(),
-        Err(error) => error.to_string(),
+        Some(_) => return None,
+        None => "the snapshot that history begins with is missing".to_owned(),
     };
-    Some(Finding { path: data.join(BASE), offset: 0, first_bad_index: floor.first_index, what })
+    Some(finding(floor.first_index, what))
 }
 
 /// Where the log lies.

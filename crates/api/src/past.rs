@@ -29,7 +29,8 @@ const PAGE: usize = 256;
 #[derive(Clone, Copy)]
 struct Until {
     index: u64,
-    at: Timestamp,
+    /// No later than this; of an index asked for, nothing but the index counts.
+    at: Option<Timestamp>,
 }
 
 /// A stream folded up to some moment.
@@ -58,8 +59,8 @@ pub(crate) async fn certificate(
     }
     let (applied, now) = doors.log.read(|view| (view.index, view.at));
     let until = match as_of {
-        AsOf::Index(index) => Until { index: *index, at: now },
-        AsOf::Time(time) => Until { index: applied, at: moment_from_message("time", time)?.min(now) },
+        AsOf::Index(index) => Until { index: *index, at: None },
+        AsOf::Time(time) => Until { index: applied, at: Some(moment_from_message("time", time)?.min(now)) },
     };
     let (begins, first) = beginning(doors, name, until).await?;
     let wipes = doors.log.projection_wipes();
@@ -75,9 +76,9 @@ pub(crate) async fn certificate(
     let absent = || Rejection::new(Reason::NotFound, format!("there was no certificate {name} then"));
     let certificate = state.certificates.get(name).ok_or_else(absent)?;
     // Whether it had expired is a question of the moment that was asked for.
-    let seen_at = match as_of {
-        AsOf::Time(_) => until.at,
-        AsOf::Index(index) => history::stamp(doors, *index).await?.max(at),
+    let seen_at = match until.at {
+        Some(moment) => moment,
+        None => history::stamp(doors, until.index).await?.max(at),
     };
     Ok(v1::GetCertificateResponse {
         certificate: Some(certificate_to_message(certificate, seen_at)),
@@ -94,12 +95,14 @@ async fn beginning(doors: &Doors, name: &CertificateName, until: Until) -> Resul
     }
     let base = doors.log.first_state().await.map_err(read_failed)?;
     let last = base.last().map_or(0, |last| last.index);
-    if until.index < last || until.at < base.at() {
+    // It may be of when log time was ahead: by that stamp, nothing would be late enough until the clocks get there.
+    let at = history::corrected(doors, last, base.at());
+    if until.index < last || until.at.is_some_and(|until| until < at) {
         return Err(doors.too_old("that moment"));
     }
     if let Some(certificate) = base.state().certificates.get(name) {
         begins.state.certificates.insert(certificate.clone());
-        (begins.position, begins.at) = (base.state().applied, base.at());
+        (begins.position, begins.at) = (base.state().applied, at);
     }
     Ok((begins, base.floor().first_index))
 }
@@ -133,7 +136,7 @@ async fn take(
     doors: &Doors,
     stream: &StreamId,
     position: Position,
-    latest: Timestamp,
+    latest: Option<Timestamp>,
     folded: &mut Folded,
 ) -> Result<bool, Rejection> {
     let found = history::transaction(doors, position).await?;
@@ -142,7 +145,7 @@ async fn take(
         Rejection::new(Reason::Behind, message)
     })?;
     let at = history::corrected(doors, position.index, at);
-    if at > latest {
+    if latest.is_some_and(|latest| at > latest) {
         return Ok(false);
     }
     for append in transaction.appends.iter().filter(|append| append.stream == *stream) {

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use certwright_core::command::Command;
@@ -93,7 +94,19 @@ impl Control {
         let metrics = Metrics::register(&options.registry, &log);
         let node_id = log.status().node_id;
         let ControlOptions { renewals_percent, trim_octets, adopt, link, .. } = options;
-        let tools = Tools { node_id, log, custody, seal, seams, metrics, renewals_percent, trim_octets, adopt, link };
+        let tools = Tools {
+            node_id,
+            log,
+            custody,
+            seal,
+            seams,
+            metrics,
+            renewals_percent,
+            trim_octets,
+            contradicted: AtomicU64::new(0),
+            adopt,
+            link,
+        };
         let tools = Arc::new(tools);
         if let Some(projection) = options.projection {
             // Weak, because the log holds the projection.

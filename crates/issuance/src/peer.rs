@@ -74,7 +74,7 @@ impl Itself {
             format: Format::NEWEST.0,
             members: self.log.applied_members(),
             history_first_index: kept.map_or(0, |kept| kept.first_index),
-            history_incomplete: kept.is_some_and(|kept| kept.at.is_none()),
+            history_incomplete: !self.log.has_history(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! the earlier of log time and this machine's clock; nobody deletes what the leader did not vouch for in the log, nor on the
 //! leader's word alone.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_secs(60);
 /// The same, at most, after one that hardly mends by itself: each attempt may read all of the history.
 const RETRY_MAX: Duration = Duration::from_secs(4 * 3600);
+/// Between looks at every octet of the snapshot that history begins with.
+const VERIFY_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Why nothing was let go.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +86,7 @@ impl Patience {
 /// Runs on every server until the log stops: does what the log says.
 pub(crate) async fn follow(tools: Arc<Tools>, stopped: CancellationToken) {
     let (mut wait, mut patience, mut leadership) = (TICK, Patience::default(), tools.log.leadership());
+    let mut verify_at = Duration::ZERO;
     loop {
         tokio::select! {
             biased;
@@ -90,8 +94,11 @@ pub(crate) async fn follow(tools: Arc<Tools>, stopped: CancellationToken) {
             () = ended(&mut leadership) => return,
             () = tokio::time::sleep(wait) => {}
         }
-        let outcome = obey(&tools).await;
+        let outcome = obey(&tools, &mut verify_at).await;
         wait = patience.after(&outcome);
+        if let Err(Obstacle::Trim(TrimError::Differs(first_index))) = outcome {
+            tools.contradicted.store(first_index, Ordering::Relaxed);
+        }
         match outcome {
             Ok(()) => {}
             Err(Obstacle::Trim(error @ (TrimError::Differs(_) | TrimError::Kept { .. }))) => {
@@ -107,26 +114,36 @@ async fn ended(leadership: &mut watch::Receiver<Leadership>) {
     while leadership.changed().await.is_ok() {}
 }
 
-/// Trims this server's history to where the log says, unless it is so, once that is due by this server's own clock as well.
-async fn obey(tools: &Tools) -> Result<(), Obstacle> {
+/// Trims this server's history to where the log says, unless it is so, once that is due by this server's own clock as well:
+/// what is here. Who has nothing that could go, or had it go before, gets what history begins with at any time.
+async fn obey(tools: &Tools, verify_at: &mut Duration) -> Result<(), Obstacle> {
     let now = tools.log.log_time().min(Timestamp::from_millis(tools.seams.clock.wall_millis()));
     let (trimmed, is_due, rebases) = tools.log.read(|view| {
         let cluster = &view.state.cluster;
         (cluster.retention.trimmed, cluster.may_delete(now), cluster.rebases.clone())
     });
     let Some(trimmed) = trimmed else { return Ok(()) };
+    let here = tools.seams.clock.monotonic();
+    if here >= *verify_at {
+        tools.log.verify_base().await?;
+        *verify_at = here + VERIFY_EVERY;
+    }
+    let floor = Floor { first_index: trimmed.first_index, chain: trimmed.chain };
+    tools.log.divide_gap(floor).await?;
     let kept = tools.log.kept();
     let is_so = kept.is_some_and(|kept| kept.first_index == trimmed.first_index && kept.at.is_some());
     let is_later = kept.is_some_and(|kept| kept.first_index > trimmed.first_index);
     if is_so && !tools.log.has_leftovers() || is_later {
         return Ok(());
     }
-    is_due?;
+    let is_replaced = kept.is_some_and(|kept| kept.first_index == trimmed.first_index && kept.at.is_none());
+    if !is_replaced && !tools.log.lacks_all_before(trimmed.first_index) {
+        is_due?;
+    }
     if trimmed.digest_version != DIGEST_VERSION {
         return Err(Obstacle::Form(trimmed.digest_version));
     }
-    let wanted =
-        Beginning { floor: Floor { first_index: trimmed.first_index, chain: trimmed.chain }, digest: trimmed.digest };
+    let wanted = Beginning { floor, digest: trimmed.digest };
     let done = tools.log.trim(wanted, vouched_for(trimmed, rebases)).await?;
     tracing::info!(
         first_index = trimmed.first_index,
@@ -187,8 +204,10 @@ async fn look(session: &Session, looked: &mut Option<Looked>) -> Result<(), Obst
         (cluster.retention, cluster.hold.is_some(), cluster.released_at, view.at)
     });
     let Some(keep) = retention.keep.filter(|_| !is_held && is_time_known(log)) else { return Ok(()) };
-    // Every server begins there before it begins later.
-    let is_behind = log.kept().map(|kept| kept.first_index) != retention.trimmed.map(|trimmed| trimmed.first_index);
+    // Every server begins there before it begins later, where that can be.
+    let before = retention.trimmed.map(|trimmed| trimmed.first_index);
+    let is_contradicted = before == Some(session.tools.contradicted.load(Ordering::Relaxed));
+    let is_behind = log.kept().map(|kept| kept.first_index) != before && !is_contradicted;
     let (now, here) = (at.min(Timestamp::from_millis(seams.clock.wall_millis())), seams.clock.monotonic());
     // Somebody may think better of it yet.
     if retention.since.is_some_and(|since| since.plus(RETENTION_GRACE) > now) {

@@ -3,6 +3,7 @@
 //! It refuses to outlive its term: when it is over, whatever waits is answered `NOT_LEADER` and nothing new is taken.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use certwright_core::command::Command;
 use certwright_core::ids::{Actor, NodeId, Serial};
@@ -36,6 +37,8 @@ pub(crate) struct Tools {
     pub(crate) renewals_percent: u8,
     /// Octets of history that go at a time, at least.
     pub(crate) trim_octets: u64,
+    /// Where the log says that history begins and what is here folds to something else; 0 when there is no such place.
+    pub(crate) contradicted: AtomicU64,
     pub(crate) adopt: fn(&Span, Trace) -> Trace,
     pub(crate) link: fn(&Span, Trace),
 }

@@ -83,7 +83,8 @@ impl<F: Fold> Log<F> {
 /// Refuses a log that lacks entries up to `last`, or what the kept ones begin with: agents are told certificates from the
 /// entries that issued them, so that a cluster without some of them would serve nobody whom those concern.
 pub(crate) fn require_whole(wal: &Wal, gaps: &Gaps, bases: &Bases, last: u64) -> io::Result<()> {
-    let begins = bases.floor().is_none() || bases.base().is_some();
+    // A copy of what is damaged would take the place of a good one.
+    let begins = bases.floor().is_none() || bases.verify()?;
     if begins && gaps.is_whole(wal, bases.first_index(), last + 1)? {
         return Ok(());
     }

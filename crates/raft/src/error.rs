@@ -112,6 +112,9 @@ pub enum TrimError {
     /// What this server has folds to something else than the log says.
     #[error("this server's history folds to another state than the log says for entry {0}: nothing is deleted")]
     Differs(u64),
+    /// The snapshot that history is to begin with does not fit.
+    #[error("too little room on the disk: {0}")]
+    NoRoom(String),
     /// The bytes cannot be read, decoded or written.
     #[error("storage failed: {0}")]
     Storage(String),

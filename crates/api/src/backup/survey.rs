@@ -121,31 +121,29 @@ pub fn as_of(disk: &dyn Disk, path: &Path, key: &BackupKey, moment: Moment) -> R
     if moment == Moment::End {
         return read(disk, path, key).map(|survey| survey.folded);
     }
-    let cluster = match moment {
-        Moment::Time(_) => read(disk, path, key)?.folded.state().cluster.clone(),
-        Moment::End | Moment::Index(_) => Cluster::default(),
-    };
     let mut reader = Reader::open(disk, path, key)?;
     let header = reader.header().clone();
-    // What says where history begins may come after that moment.
-    if header.first_index > 0 && matches!(moment, Moment::Index(_)) {
-        read(disk, path, key)?;
-    }
+    // What says where history begins, and that log time was set back, may come after that moment.
+    let cluster = match moment {
+        Moment::Index(_) if header.first_index == 0 => Cluster::default(),
+        _ => read(disk, path, key)?.folded.state().cluster.clone(),
+    };
     let too_old = |what: String| Err(Rejection::new(Reason::TokenTooOld, what));
     if matches!(moment, Moment::Index(index) if index > header.last_index) {
         return too_old(format!("the backup ends with entry {}", header.last_index));
     }
     let (mut folded, mut next) = beginning(&mut reader, &header, |_| Ok(()))?;
+    // What history begins with may be of when log time was ahead.
+    let begins_at = cluster.corrected(folded.last().map_or(0, |last| last.index), folded.at());
     let is_before = match moment {
         Moment::Index(index) => index + 1 < folded.floor().first_index,
-        Moment::Time(time) => header.first_index > 0 && time < folded.at(),
+        Moment::Time(time) => header.first_index > 0 && time < begins_at,
         Moment::End => false,
     };
     if is_before {
         return too_old(format!(
-            "the history in the backup begins with entry {}, after {}: look into an older backup",
-            header.first_index,
-            folded.at()
+            "the history in the backup begins with entry {}, after {begins_at}: look into an older backup",
+            header.first_index
         ));
     }
     let mut is_over = false;

@@ -149,3 +149,14 @@ async fn an_entry_that_cannot_be_read_is_found() {
     let finding = rig.verify().await.log.finding.unwrap();
     assert!(finding.what.contains("newer certwright") && finding.first_bad_index == 2, "{finding:?}");
 }
+
+#[tokio::test]
+async fn a_snapshot_to_begin_with_that_cannot_be_read_is_found_although_nothing_was_let_go_yet() {
+    let rig = Rig::with_key().await;
+    let base = Path::new(DATA).join(BASE);
+    rig.disk.create_dir_durable(&base, 0o700).unwrap();
+    rig.disk.write_atomic(&base.join("1.snapshot"), &[0xff; 100], 0o600).unwrap();
+    let report = rig.verify().await;
+    let finding = report.log.finding.unwrap();
+    assert_eq!((report.log.floor, finding.path, finding.first_bad_index), (None, base, 0));
+}

@@ -28,13 +28,13 @@ use crate::support::{Cluster, PATIENCE, cluster as describe, demo, is_served, un
 const DAY_SECONDS: i64 = 24 * 3600;
 
 /// A machine whose clock can be moved.
-fn machine() -> (Seams, Arc<SimClock>) {
+pub fn machine() -> (Seams, Arc<SimClock>) {
     let time = SystemClock::new();
     let clock = Arc::new(SimClock::driven_by(time.wall_millis(), Arc::new(move || time.monotonic())));
     (Seams { clock: clock.clone(), ..Seams::system() }, clock)
 }
 
-fn moment(clock: &SimClock) -> prost_types::Timestamp {
+pub fn moment(clock: &SimClock) -> prost_types::Timestamp {
     let millis = clock.wall_millis();
     prost_types::Timestamp { seconds: (millis / 1000) as i64, nanos: (millis % 1000) as i32 * 1_000_000 }
 }

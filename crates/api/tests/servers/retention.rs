@@ -27,6 +27,7 @@ use certwright_seams::sim::SimClock;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::clock::{machine, moment};
 use crate::support::{self, Cluster, PATIENCE, demo, issue, order, until};
 
 const NAME: &str = "namespaces/default/certificates/web";
@@ -354,6 +355,77 @@ async fn every_server_lets_go_of_what_is_old_and_has_ended_and_one_that_joins_be
                 .iter()
                 .all(|it| it.event.as_ref().is_none_or(|it| it.index >= first))
         );
+    }
+    cluster.stop().await;
+}
+
+/// A cluster of one whose log time was a day ahead when most versions of a certificate were declared, and was set back to the
+/// moment in the answer before the last one.
+async fn set_back() -> (Cluster, Told, prost_types::Timestamp) {
+    const DAY_SECONDS: i64 = 24 * 3600;
+    let (seams, clock) = machine();
+    let configure = |config| async move { NodeConfig { segment_octets: Some(SEGMENT_OCTETS), ..config } };
+    let cluster = Cluster::found_on(seams, configure).await;
+    let channel = cluster.channel(1).clone();
+    demo(&channel).await;
+    let mut versions = 0_usize..;
+    clock.set_skew_millis(DAY_SECONDS * 1000);
+    until("log time follows", PATIENCE, async || {
+        label(&channel, versions.next()?).await;
+        let seen = support::cluster(&channel).await.ok()?;
+        (seen.log_time?.seconds > moment(&clock).seconds - 60).then_some(())
+    })
+    .await;
+    for version in versions.by_ref().take(4) {
+        label(&channel, version).await;
+    }
+    clock.set_skew_millis(0);
+    let rebased = until("the clocks agree", PATIENCE, async || {
+        let request = v1::RebaseTimeRequest { clock: Some(moment(&clock)), ..Default::default() };
+        ClusterClient::new(channel.clone()).rebase_time(request).await.ok()
+    })
+    .await;
+    let (from, to) = (rebased.get_ref().from.unwrap(), rebased.get_ref().to.unwrap());
+    assert!(from.seconds - to.seconds > DAY_SECONDS / 2, "{from} to {to}");
+    label(&channel, versions.next().unwrap()).await;
+    let told = Told::of(&all(&channel).await);
+    (cluster, told, to)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_beginning_of_when_log_time_was_ahead_is_told_by_the_time_that_holds_now() {
+    let (mut cluster, told, to) = set_back().await;
+    let [.., (first, _), (_, ahead), (_, after)] = &told.labels[..] else { panic!("{:?}", told.labels) };
+    trim(&mut cluster, *first, true).await;
+    let channel = cluster.channel(1);
+    let version = async |as_of: AsOf| {
+        let found = get(channel, Some(as_of)).await.unwrap();
+        found.certificate.unwrap().labels["version"].clone()
+    };
+    for (index, expected) in told.labels.iter().filter(|(index, _)| index >= first) {
+        assert_eq!(version(AsOf::Index(*index)).await, *expected);
+    }
+    let at = |seconds: i64| AsOf::Time(prost_types::Timestamp { seconds: to.seconds + seconds, nanos: to.nanos });
+    assert_eq!(version(at(0)).await, *ahead);
+    assert_eq!(version(at(3600)).await, *after, "what will be is what is");
+    // All that is of before counts as of when log time was set back, and so does what history begins with.
+    let begins = to.seconds as u64 * 1000 + to.nanos as u64 / 1_000_000;
+    let begins = certwright_core::time::Timestamp::from_millis(begins);
+    let refused = get(channel, Some(at(-1))).await.unwrap_err();
+    let message = from_status(&refused).message;
+    assert!(message.contains(&format!(", after {begins};")), "{message}");
+    too_old(refused, *first);
+
+    let (key, file) = (BackupKey::generate().unwrap(), cluster.folder.path().join("estate.backup"));
+    backup(&cluster, &key, &file).await;
+    let disk = cluster.seams.disk.clone();
+    let as_of = |moment| survey::as_of(&*disk, &file, &key, moment);
+    assert_eq!(version_in(as_of(Moment::Time(begins)).unwrap().state()), Some(ahead.clone()));
+    let before = begins.minus(std::time::Duration::from_millis(1));
+    for moment in [Moment::Time(before), Moment::Index(first - 2)] {
+        let refused = as_of(moment).map(drop).unwrap_err();
+        assert_eq!(refused.reason, Reason::TokenTooOld);
+        assert!(refused.message.contains(&format!(", after {begins}:")), "{}", refused.message);
     }
     cluster.stop().await;
 }

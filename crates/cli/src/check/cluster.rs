@@ -213,9 +213,7 @@ fn history(cluster: &v1::GetClusterResponse, nodes: &[&v1::Node]) -> Check {
     let first = cluster.retention.as_ref().map_or(0, |retention| retention.first_index);
     let said = nodes.iter().filter(|node| answers(node));
     let found = said.filter_map(|node| match node.history_first_index {
-        _ if node.history_incomplete => {
-            Some((Level::Warn, format!("{} lacks the state that its history begins with", node.name)))
-        }
+        _ if node.history_incomplete => Some((Level::Warn, format!("{} lacks a part of the history", node.name))),
         begins if begins < first => {
             Some((Level::Warn, format!("{} has not let go of what came before entry {first} yet", node.name)))
         }
@@ -389,7 +387,7 @@ mod tests {
         let text = "server-2 has not let go of what came before entry 70 yet";
         assert_eq!(late, one("cluster/history", Warn, text));
         let lacking = changed(|it| it.nodes[2].history_incomplete = true);
-        assert_eq!(lacking, one("cluster/history", Warn, "server-3 lacks the state that its history begins with"));
+        assert_eq!(lacking, one("cluster/history", Warn, "server-3 lacks a part of the history"));
         let (old, told) = ("server-2 knows format 1: the log stays in format 1, 2 waits", |format| {
             move |it: &mut v1::GetClusterResponse| it.nodes.iter_mut().for_each(|node| node.format = format)
         });

@@ -67,7 +67,7 @@ impl<F: Fold> Backfill<F> {
         let (mut attempt, mut wait) = (0, RETRY.0);
         loop {
             changes.borrow_and_update();
-            let Some(gap) = self.gaps.unfilled() else {
+            let Some(gap) = self.gaps.unfilled(attempt) else {
                 if changes.changed().await.is_err() {
                     return;
                 }

@@ -70,7 +70,7 @@ impl<F: Fold> Entries<F> {
 
     /// Whether entries are still to be fetched from peers.
     pub(crate) fn has_gap(&self) -> bool {
-        self.gaps.unfilled().is_some()
+        self.gaps.unfilled(0).is_some()
     }
 
     /// At most `limit` applied entries from that index on; empty when nothing that far is applied. Blocks on the disk

@@ -73,7 +73,10 @@ impl<F: Fold> Clone for History<F> {
 }
 
 fn storage(error: io::Error) -> TrimError {
-    TrimError::Storage(error.to_string())
+    match error.kind() {
+        io::ErrorKind::StorageFull => TrimError::NoRoom(error.to_string()),
+        _ => TrimError::Storage(error.to_string()),
+    }
 }
 
 impl<F: Fold> Log<F> {
@@ -92,7 +95,15 @@ impl<F: Fold> Log<F> {
             return Ok(known);
         }
         let history = self.inner.history.clone();
-        let reading = move || history.bases.read(&*history.shared.codec, &history.cluster_id).map(Folded);
+        let reading = move || {
+            let read = history.bases.read(&*history.shared.codec, &history.cluster_id);
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData && !history.bases.verify()? => {
+                    Err(io::ErrorKind::NotFound.into())
+                }
+                read => read.map(Folded),
+            }
+        };
         let read = compute(&*self.inner.shared.seams.exec, POOL, reading).await;
         let read = Arc::new(read.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => ReadError::Gap,
@@ -109,6 +120,36 @@ impl<F: Fold> Log<F> {
             drop(lasting);
         });
         Ok(read)
+    }
+
+    /// Reads the snapshot that history begins with from end to end. One that is damaged is set aside: it has to come from
+    /// another server.
+    pub async fn verify_base(&self) -> Result<(), TrimError> {
+        let bases = Arc::clone(&self.inner.history.bases);
+        let reading = bases.hold().ok_or(TrimError::Busy)?;
+        let work = move || {
+            let _reading = reading;
+            bases.verify().map(drop).map_err(storage)
+        };
+        compute(&*self.inner.shared.seams.exec, POOL, work).await
+    }
+
+    /// Whether all of the history is here that is to be kept, as far as is known without reading it.
+    pub fn has_history(&self) -> bool {
+        let History { bases, gaps, .. } = &self.inner.history;
+        (bases.floor().is_none() || bases.base().is_some()) && gaps.unfilled(0).is_none()
+    }
+
+    /// Whether nothing of what came before that entry was ever here: whoever joined has nothing that could go.
+    pub fn lacks_all_before(&self, first_index: u64) -> bool {
+        let History { bases, gaps, .. } = &self.inner.history;
+        bases.floor().is_none() && gaps.lacks_all_before(first_index)
+    }
+
+    /// Fetches what lies above a floor that the log speaks of even while nobody gives what lies below.
+    pub async fn divide_gap(&self, floor: Floor) -> Result<(), TrimError> {
+        let gaps = Arc::clone(&self.inner.history.gaps);
+        compute(&*self.inner.shared.seams.exec, POOL, move || gaps.divide(&floor)).await.map_err(storage)
     }
 
     /// How much of the history could go: reads it from its beginning, asks `allow` about every entry, and ends before the
@@ -228,7 +269,10 @@ impl<F: Fold> History<F> {
             return Err(TrimError::Later { first: next });
         }
         while next < first_index {
-            let records = self.gaps.archive_read(&self.wal, next, first_index, READ_OCTETS_MAX).map_err(storage)?;
+            let read = self.gaps.archive_read(&self.wal, next, first_index, READ_OCTETS_MAX);
+            // What is damaged here others have.
+            let is_damaged = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
+            let records = read.map_err(|error| if is_damaged(&error) { TrimError::Gap } else { storage(error) })?;
             if records.is_empty() {
                 return Err(TrimError::Gap);
             }

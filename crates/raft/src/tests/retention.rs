@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use certwright_core::log::Position;
 use certwright_seams::Seams;
+use certwright_seams::disk::Open;
 
 use super::cluster::{Cluster, PATIENCE, eventually, say_somewhere};
 use super::snapshots::{cutting_with, fill};
@@ -153,6 +154,64 @@ async fn a_server_that_joins_begins_where_the_others_do() {
     let joined = cluster.nodes[2].start().await.clone();
     begins_with(&joined, wanted).await;
     assert_eq!(cluster.nodes[2].metric("certwright_raft_backfills_discarded_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_joins_gets_what_is_kept_before_it_begins_where_the_others_do() {
+    let mut cluster = cutting(1).await;
+    fill(&cluster).await;
+    let wanted = trim_what_is_purged(&cluster, &[0]).await;
+    cluster.join(2).await;
+    say_somewhere(&cluster, 1, "after").await;
+    cluster.agree().await;
+    let joined = cluster.nodes[1].log().clone();
+    let first = wanted.floor.first_index;
+    assert!(joined.lacks_all_before(first) && !joined.has_history());
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(joined.entry(first).unwrap().is_none(), "nobody has what comes first");
+    joined.divide_gap(wanted.floor).await.unwrap();
+    eventually("what is kept", async || joined.entry(first).unwrap()).await;
+    let last = joined.first_live_index();
+    eventually("all of it", async || (first..last).all(|it| joined.entry(it).unwrap().is_some()).then_some(())).await;
+    assert!(joined.lacks_all_before(first));
+    let refused = joined.source().await.map(|source| source.first_index());
+    assert!(matches!(refused, Err(ReadError::Gap)), "{refused:?}");
+    joined.trim(wanted, any()).await.unwrap();
+    assert!(joined.has_history() && joined.source().await.is_ok());
+    begins_with(&joined, wanted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_beginning_that_rots_is_in_no_backup_and_comes_again_from_another_server() {
+    let cluster = cutting(2).await;
+    fill(&cluster).await;
+    let wanted = trim_what_is_purged(&cluster, &[0, 1]).await;
+    let log = cluster.nodes[0].log();
+    let directory = cluster.nodes[0].data().join("base");
+    let disk = Seams::system().disk;
+    let rot = || {
+        let names = disk.list(&directory).unwrap();
+        let name = names.iter().find(|it| it.extension().is_some_and(|it| it == "snapshot")).unwrap();
+        let path = directory.join(name);
+        let octets = disk.read(&path, u64::MAX).unwrap();
+        let middle = octets.len() / 2;
+        disk.open(&path, Open::Write).unwrap().write_at(middle as u64, &[octets[middle] ^ 1]).unwrap();
+    };
+    drop(log.source().await.unwrap());
+    rot();
+    assert!(matches!(log.source().await, Err(ReadError::Gap)), "it would be copied");
+    assert!(!log.has_history());
+    log.trim(wanted, any()).await.unwrap();
+    drop(log.source().await.unwrap());
+    rot();
+    assert!(matches!(log.first_state().await, Err(ReadError::Gap)));
+    log.trim(wanted, any()).await.unwrap();
+    begins_with(log, wanted).await;
+    rot();
+    log.verify_base().await.unwrap();
+    assert!(!log.has_history());
+    log.trim(wanted, any()).await.unwrap();
+    begins_with(log, wanted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -154,12 +154,17 @@ impl Archive {
         self.members.first().map_or(0, |member| member.segment.header.start.next_index)
     }
 
-    /// The first segment, when it is sealed, is not the last one, and holds nothing from that index on.
+    /// The first segment, when it is sealed, is not the last one, and holds nothing from that index on. One that ends right
+    /// there stays while the log could not begin with the one after it.
     pub(super) fn droppable(&self, before: u64) -> Option<Arc<Segment>> {
-        let [first, _, ..] = self.members.as_slice() else { return None };
+        let [first, later @ ..] = self.members.as_slice() else { return None };
+        let begins = later.first()?.segment.header.start;
         let seal = first.seal.filter(|seal| seal.end.next_index <= before)?;
         debug_assert!(seal.end.next_index >= first.low);
-        Some(Arc::clone(&first.segment))
+        // A log that begins right at its floor must begin with the floor's chain. A segment that was begun within a tail that
+        // it or a later one supersedes has that tail's; after a jump it may have none.
+        let is_for_good = begins.chain.is_some() && later.iter().all(|member| member.low >= begins.next_index);
+        (begins.next_index < before || is_for_good).then(|| Arc::clone(&first.segment))
     }
 
     /// Forgets the first segment: nobody finds entries there from now on.

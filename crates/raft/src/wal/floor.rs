@@ -1,4 +1,5 @@
-//! The floor of a log: from which entry on it is whole, once older segments were deleted. A small file beside them says so.
+//! The floor of a log: from which entry on it is whole, once older segments were deleted. Two small files beside them
+//! say so: one alone, damaged, would be the end of a log that is whole otherwise.
 //!
 //! It refuses to guess: a log whose first segment is not there opens only when a sound floor says that it may be gone.
 
@@ -13,6 +14,8 @@ use super::spare::FILE_MODE;
 use crate::chain::{self, Chain};
 
 pub(super) const NAME: &str = "floor";
+/// The same once more; either will do when the other is damaged or gone.
+pub(super) const COPY_NAME: &str = "floor.copy";
 
 const MAGIC: [u8; 8] = *b"CWRTFLR\n";
 const VERSION: u32 = 1;
@@ -66,23 +69,50 @@ fn decode(octets: &[u8]) -> Result<Floor, &'static str> {
 }
 
 /// The floor of the log in a directory; `None` when nothing was ever deleted.
+///
+/// The power may have gone when only one of the two files was replaced. A floor never falls, so the greater one is the newer
+/// one; and as nothing is deleted before both are there, the older one fits the segments, too, if the newer one is damaged.
 pub(super) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Floor>, WalError> {
-    let path = directory.join(NAME);
-    if !disk.exists(&path).map_err(WalError::io("open", &path))? {
-        return Ok(None);
-    }
-    let octets = match disk.read(&path, OCTETS as u64) {
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            return Err(WalError::corrupt(&path, 0, "it is larger than the floor of a log"));
+    let [one, other] = [NAME, COPY_NAME].map(|name| {
+        let path = directory.join(name);
+        let warn = |_: &WalError| tracing::warn!(path = %path.display(), "damaged or not readable: its copy must do");
+        read_file(disk, &path).inspect_err(warn)
+    });
+    match (one, other) {
+        (Ok(Some(one)), Ok(Some(other))) if one.first_index == other.first_index && one != other => {
+            Err(WalError::corrupt(&directory.join(NAME), 0, "its copy says another chain"))
         }
-        read => read.map_err(WalError::io("read", &path))?,
-    };
-    decode(&octets).map(Some).map_err(|what| WalError::corrupt(&path, 0, what))
+        (Ok(one), Ok(other)) => Ok(one.into_iter().chain(other).max_by_key(|floor| floor.first_index)),
+        (Ok(Some(sound)), Err(_)) | (Err(_), Ok(Some(sound))) => Ok(Some(sound)),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
 }
 
-/// Writes it down for good, in place of the one before.
+/// What one of the files says; `None` when it is not there.
+fn read_file(disk: &dyn Disk, path: &Path) -> Result<Option<Floor>, WalError> {
+    if !disk.exists(path).map_err(WalError::io("open", path))? {
+        return Ok(None);
+    }
+    let octets = match disk.read(path, OCTETS as u64) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(WalError::corrupt(path, 0, "it is larger than the floor of a log"));
+        }
+        read => read.map_err(WalError::io("read", path))?,
+    };
+    decode(&octets).map(Some).map_err(|what| WalError::corrupt(path, 0, what))
+}
+
+/// Writes it down for good, twice, in place of the one before. Each file is replaced as a whole and before the next one is
+/// touched: at any moment both are sound, unless the disk damaged one, and then the other is.
 pub(super) fn write(disk: &dyn Disk, directory: &Path, floor: &Floor) -> io::Result<()> {
-    disk.write_atomic(&directory.join(NAME), &encode(floor), FILE_MODE)
+    let octets = encode(floor);
+    [COPY_NAME, NAME].iter().try_for_each(|name| disk.write_atomic(&directory.join(name), &octets, FILE_MODE))
+}
+
+/// Whether both files say so.
+pub(super) fn is_written_twice(disk: &dyn Disk, directory: &Path, floor: &Floor) -> bool {
+    let says = |name: &str| read_file(disk, &directory.join(name)).is_ok_and(|found| found.as_ref() == Some(floor));
+    says(NAME) && says(COPY_NAME)
 }
 
 /// Whether a log may begin with that segment; otherwise why not.

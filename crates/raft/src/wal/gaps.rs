@@ -129,9 +129,16 @@ impl Gaps {
         self.changes.subscribe()
     }
 
-    /// The first gap that is to be filled.
-    pub(crate) fn unfilled(&self) -> Option<Gap> {
-        guard(&self.list).iter().find(|gap| !gap.filled).cloned()
+    /// A gap that is to be filled, each in its turn: nobody may have what one of them lacks.
+    pub(crate) fn unfilled(&self, turn: usize) -> Option<Gap> {
+        let list = guard(&self.list);
+        let unfilled: Vec<&Gap> = list.iter().filter(|gap| !gap.filled).collect();
+        unfilled.get(turn % unfilled.len().max(1)).map(|gap| (*gap).clone())
+    }
+
+    /// Whether everything before that entry, from the first of all, is still to come from peers.
+    pub(crate) fn lacks_all_before(&self, first_index: u64) -> bool {
+        guard(&self.list).iter().any(|gap| !gap.filled && gap.from == 0 && gap.to >= first_index)
     }
 
     /// Whether that entry is still to come from peers.
@@ -210,7 +217,9 @@ impl Gaps {
         let mut at = Progress { next_index: gap.from, chain: gap.from_chain };
         let mut whole = Vec::new();
         while at.next_index < gap.to {
-            let Some((segment, seal)) = self.sealed(at) else { break };
+            // One that goes on beyond the end was fetched for a longer gap.
+            let fits = |seal: &Seal| seal.end.next_index <= gap.to;
+            let Some((segment, seal)) = self.sealed(at).filter(|(_, seal)| fits(seal)) else { break };
             whole.push(segment.header.first_sequence);
             let Some(chain) = seal.end.chain else { break };
             at = Progress { next_index: seal.end.next_index, chain };
@@ -237,6 +246,26 @@ impl Gaps {
                 self.disk.remove(&self.directory.join(name))?;
             }
         }
+        Ok(())
+    }
+
+    /// Divides an unfilled gap at a floor that the log speaks of, durably: whoever let go of what lies below still gives what
+    /// lies above.
+    pub(crate) fn divide(&self, floor: &Floor) -> io::Result<()> {
+        let first = floor.first_index;
+        let is_across = |gap: &Gap| !gap.filled && gap.from < first && first < gap.to;
+        if !guard(&self.list).iter().any(is_across) {
+            return Ok(());
+        }
+        self.change(|list| {
+            let mut above = Vec::new();
+            for gap in list.iter_mut().filter(|gap| is_across(gap)) {
+                above.push(Gap { from: first, from_chain: floor.chain, ..gap.clone() });
+                (gap.to, gap.to_chain) = (first, floor.chain);
+            }
+            list.append(&mut above);
+        })?;
+        self.changes.send_modify(|_| {});
         Ok(())
     }
 

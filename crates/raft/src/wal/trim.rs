@@ -90,7 +90,14 @@ impl Wal {
                 let text = format!("entry {} is the first one kept, after another chain", known.first_index);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
-            Some(known) if known.first_index >= wanted.first_index => known,
+            Some(known) if known.first_index >= wanted.first_index => {
+                // An earlier run may have died after the first file, or one was damaged since: were a segment deleted now, the
+                // log would depend on the other file alone.
+                if !floor::is_written_twice(&*inner.disk, &inner.directory, &known) {
+                    floor::write(&*inner.disk, &inner.directory, &known)?;
+                }
+                known
+            }
             _ => {
                 floor::write(&*inner.disk, &inner.directory, &wanted)?;
                 *trimming.floor.insert(wanted)

@@ -48,18 +48,18 @@ async fn a_gap_knows_the_chain_at_both_ends_for_good() {
     let rig = Rig::new(1);
     let (wal, gaps) = jumped(&rig).await;
     let gap = Gap { from: FROM, from_chain: chain_before(FROM), to: TO, to_chain: chain_before(TO), filled: false };
-    assert_eq!(gaps.unfilled(), Some(gap.clone()));
+    assert_eq!(gaps.unfilled(0), Some(gap.clone()));
     // The next one begins where the first ended: its lower end is known from there.
     gaps.record(&wal, TO, TO + 9, [7; 32]).unwrap();
     gaps.record(&wal, TO, TO + 9, [7; 32]).unwrap();
     rig.disk.crash();
     let (wal, _) = rig.open();
     let gaps = open(&rig).unwrap();
-    assert_eq!(gaps.unfilled(), Some(gap.clone()));
+    assert_eq!(gaps.unfilled(0), Some(gap.clone()));
     assert_eq!(held(&gaps, &wal).len() as u64, FROM);
     let end = gaps.add(gaps.progress(&gap).unwrap(), &records(FROM, TO, 1, 300)).unwrap();
     assert!(gaps.finish(&gap, end).unwrap());
-    let next = gaps.unfilled().unwrap();
+    let next = gaps.unfilled(0).unwrap();
     assert_eq!((next.from, next.from_chain, next.to), (TO, chain_before(TO), TO + 9));
 }
 
@@ -67,7 +67,7 @@ async fn a_gap_knows_the_chain_at_both_ends_for_good() {
 async fn what_does_not_chain_is_thrown_away_whole() {
     let rig = Rig::new(2);
     let (wal, gaps) = jumped(&rig).await;
-    let gap = gaps.unfilled().unwrap();
+    let gap = gaps.unfilled(0).unwrap();
     let start = gaps.progress(&gap).unwrap();
     let mut altered = records(FROM, TO, 1, 300);
     altered[20].payload = Bytes::from_static(b"altered");
@@ -80,20 +80,20 @@ async fn what_does_not_chain_is_thrown_away_whole() {
     // One that ends early is none either.
     let short = gaps.add(start, &records(FROM, TO - 1, 1, 300)).unwrap();
     assert!(!gaps.finish(&gap, short).unwrap());
-    assert_eq!(gaps.unfilled(), Some(gap));
+    assert_eq!(gaps.unfilled(0), Some(gap));
 }
 
 #[tokio::test]
 async fn a_damaged_segment_of_a_filled_gap_is_fetched_again() {
     let rig = Rig::new(3);
     let (_, gaps) = jumped(&rig).await;
-    let gap = gaps.unfilled().unwrap();
+    let gap = gaps.unfilled(0).unwrap();
     let start = gaps.progress(&gap).unwrap();
     let end = gaps.add(start, &records(FROM, TO, 1, 300)).unwrap();
     assert!(gaps.finish(&gap, end).unwrap());
     let segment = backfill().join(segment::file_name(FROM + 1));
     rig.disk.flip(&segment, 40, 1).unwrap();
-    assert_eq!(open(&rig).unwrap().unfilled(), Some(gap));
+    assert_eq!(open(&rig).unwrap().unfilled(0), Some(gap));
 }
 
 /// Fills a gap in as many lives as it takes.
@@ -119,7 +119,7 @@ async fn a_gap_is_filled_through_kills_and_power_cuts() {
                 rig.disk.kill()
             }
             let gaps = open(&rig).unwrap();
-            if let Some(gap) = gaps.unfilled() {
+            if let Some(gap) = gaps.unfilled(0) {
                 let kept = gaps.progress(&gap).unwrap();
                 assert_eq!(kept.chain, chain_before(kept.next_index), "seed {seed}");
                 let sure = outcome.unwrap_or_else(|sure| sure).max(reached);
@@ -142,7 +142,7 @@ fn fill(rig: &Rig, rng: &mut StdRng) -> Result<u64, u64> {
     let mut sure = FROM;
     let mut work = || -> io::Result<()> {
         let gaps = open(rig)?;
-        let Some(gap) = gaps.unfilled() else { return Ok(()) };
+        let Some(gap) = gaps.unfilled(0) else { return Ok(()) };
         let mut at: Progress = gaps.progress(&gap)?;
         while at.next_index < gap.to {
             let to = (at.next_index + rng.random_range(1..12)).min(gap.to);
@@ -166,7 +166,7 @@ async fn verification_reads_what_fills_a_gap() {
     wal.close().await;
     let report = rig.verify();
     assert_eq!((report.finding, report.absent, report.next_index), (None, vec![(FROM, TO - 1)], TO + 3));
-    let gap = gaps.unfilled().unwrap();
+    let gap = gaps.unfilled(0).unwrap();
     let middle = gaps.add(gaps.progress(&gap).unwrap(), &records(FROM, 40, 1, 300)).unwrap();
     assert_eq!(rig.verify().absent, vec![(40, TO - 1)]);
     let end = gaps.add(middle, &records(40, TO, 1, 300)).unwrap();

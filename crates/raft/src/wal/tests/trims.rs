@@ -5,11 +5,16 @@ use crate::wal::gaps::Gaps;
 
 const COUNT: u64 = 100;
 
-/// The chain's value before an entry.
-fn chain_before(index: u64) -> Chain {
+/// The chain's value after these entries, the first of all among them.
+fn chain_after(records: &[Record]) -> Chain {
     let link = |record: &Record| chain::Link { index: record.index, term: record.term, node: record.node, kind: 1 };
     let fold = |value, record: &Record| chain::next(&value, link(record), &record.payload);
-    records(0, index, 1, 4000).iter().fold(chain::genesis(&ME.cluster_id), fold)
+    records.iter().fold(chain::genesis(&ME.cluster_id), fold)
+}
+
+/// The chain's value before an entry.
+fn chain_before(index: u64) -> Chain {
+    chain_after(&records(0, index, 1, 4000))
 }
 
 fn floor(first_index: u64) -> Floor {
@@ -23,6 +28,11 @@ async fn purged(seed: u64) -> (Rig, Wal) {
     append(&wal, &records(0, COUNT, 1, 4000)).await;
     done(|done| wal.purge(mark(COUNT - 10, 1), None, done)).await.unwrap();
     (rig, wal)
+}
+
+/// The two files that say where the log begins.
+fn floor_files() -> [PathBuf; 2] {
+    [floor::NAME, floor::COPY_NAME].map(|name| Path::new(DIRECTORY).join(name))
 }
 
 fn held(wal: &Wal, from: u64) -> Vec<Record> {
@@ -108,21 +118,133 @@ async fn a_log_without_its_beginning_opens_only_where_a_floor_says_so() {
     wal.trim(floor(40)).unwrap();
     assert!(wal.trim(other).is_err(), "another history");
     wal.close().await;
-    let path = Path::new(DIRECTORY).join(floor::NAME);
     let refused = |change: &dyn Fn(&SimDisk)| {
         let changed = Rig::on(rig.disk.fork(1));
         change(&changed.disk);
         assert!(changed.verify().finding.is_some());
         changed.try_open().map(drop).unwrap_err()
     };
-    let missing = refused(&|disk| disk.remove(&path).unwrap());
+    let missing = refused(&|disk| floor_files().iter().for_each(|path| disk.remove(path).unwrap()));
     assert!(matches!(missing, WalError::Missing { .. }), "{missing}");
-    let damaged = refused(&|disk| disk.flip(&path, 20, 1).unwrap());
+    let damaged = refused(&|disk| floor_files().iter().for_each(|path| disk.flip(path, 20, 1).unwrap()));
+    assert!(matches!(damaged, WalError::Corrupt { .. }), "{damaged}");
+    let [one, other] = floor_files();
+    let damaged = refused(&|disk| disk.remove(&one).and_then(|()| disk.flip(&other, 20, 1)).unwrap());
     assert!(matches!(damaged, WalError::Corrupt { .. }), "{damaged}");
     let first = refused(&|disk| disk.remove(&rig.segments()[0]).unwrap());
     assert!(matches!(first, WalError::Missing { .. }), "{first}");
     let all = refused(&|disk| rig.segments().iter().for_each(|path| disk.remove(path).unwrap()));
     assert!(matches!(all, WalError::Missing { .. }), "{all}");
+}
+
+#[tokio::test]
+async fn one_of_the_two_files_will_do_and_the_other_is_made_good() {
+    let (rig, wal) = purged(12).await;
+    assert!(wal.trim(floor(40)).unwrap().segments > 0);
+    wal.close().await;
+    let flip = |disk: &SimDisk, path: &Path| disk.flip(path, 20, 1).unwrap();
+    let remove = |disk: &SimDisk, path: &Path| disk.remove(path).unwrap();
+    let grow = |disk: &SimDisk, path: &Path| disk.write_atomic(path, &[0; 100], 0o600).unwrap();
+    let changes: [fn(&SimDisk, &Path); 3] = [flip, remove, grow];
+    let [one, other] = floor_files();
+    for (bad, good) in [(&one, &other), (&other, &one)] {
+        for change in changes {
+            let changed = Rig::on(rig.disk.fork(1));
+            change(&changed.disk, bad);
+            assert_eq!((changed.verify().finding, changed.verify().floor), (None, Some(floor(40))));
+            let (wal, _) = changed.open();
+            assert_eq!((wal.floor(), held(&wal, 40)), (Some(floor(40)), records(40, COUNT, 1, 4000)));
+            wal.trim(floor(40)).unwrap();
+            wal.close().await;
+            change(&changed.disk, good);
+            assert_eq!(changed.open().0.floor(), Some(floor(40)), "{}", bad.display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_newer_of_the_two_files_counts_and_both_are_there_before_anything_goes() {
+    for (place, stale) in floor_files().iter().enumerate() {
+        let (rig, wal) = purged(13).await;
+        wal.trim(floor(30)).unwrap();
+        let before = rig.disk.read(stale, u64::MAX).unwrap();
+        // The power goes between the first file and the second one: no segment was deleted yet.
+        floor::write(&rig.disk, Path::new(DIRECTORY), &floor(70)).unwrap();
+        rig.disk.write_atomic(stale, &before, 0o600).unwrap();
+        wal.close().await;
+        let (wal, _) = rig.open();
+        assert_eq!((wal.floor(), rig.verify().floor), (Some(floor(70)), Some(floor(70))));
+        assert!(wal.trim(floor(70)).unwrap().segments > 0);
+        wal.close().await;
+        rig.disk.flip(&floor_files()[1 - place], 20, 1).unwrap();
+        let (wal, _) = rig.open();
+        assert_eq!((wal.floor(), held(&wal, 70)), (Some(floor(70)), records(70, COUNT, 1, 4000)));
+    }
+}
+
+#[tokio::test]
+async fn two_files_that_contradict_each_other_are_refused() {
+    let (rig, wal) = purged(14).await;
+    wal.trim(floor(40)).unwrap();
+    wal.close().await;
+    let [_, copy] = floor_files();
+    let before = rig.disk.read(&copy, u64::MAX).unwrap();
+    floor::write(&rig.disk, Path::new(DIRECTORY), &Floor { chain: [7; 32], ..floor(40) }).unwrap();
+    rig.disk.write_atomic(&copy, &before, 0o600).unwrap();
+    assert!(rig.verify().finding.unwrap().what.contains("another chain"));
+    assert!(matches!(rig.try_open().map(drop), Err(WalError::Corrupt { .. })));
+}
+
+/// The floor lies right where a segment ends, in a tail that is superseded two segments later or in the next one.
+#[tokio::test]
+async fn a_segment_begun_in_a_superseded_tail_never_comes_first_right_at_the_floor() {
+    for place in [0_usize, 1] {
+        let rig = Rig::new(15);
+        let (wal, _) = rig.open();
+        append(&wal, &records(0, 40, 1, 4000)).await;
+        let ends: Vec<u64> = wal.segments().iter().filter_map(|segment| segment.end_index).collect();
+        assert_eq!(ends.len(), 2);
+        let kept = ends[place] - 5;
+        done(|done| wal.truncate_after(Some(kept - 1), done)).await.unwrap();
+        append(&wal, &records(kept, COUNT, 2, 4000)).await;
+        done(|done| wal.purge(mark(COUNT - 10, 2), None, done)).await.unwrap();
+        let history = [records(0, kept, 1, 4000), records(kept, COUNT, 2, 4000)].concat();
+        let floor_at = |first_index: u64| {
+            let chain = chain_after(&history[..first_index as usize]);
+            Floor { first_index, chain }
+        };
+        let end = ends[place];
+        assert_eq!(wal.trim(floor_at(end)).unwrap().segments, place as u64);
+        assert!(!wal.has_below(end));
+        // Right at the floor, and one entry after it.
+        for first in [end, end + 1] {
+            let trimmed = wal.trim(floor_at(first)).unwrap();
+            assert_eq!(trimmed.segments, first - end, "floor at {first}");
+            let copy = Rig::on(rig.disk.fork(1));
+            let (wal, _) = copy.open();
+            assert_eq!((wal.floor(), held(&wal, first)), (Some(floor_at(first)), history[first as usize..].to_vec()));
+            wal.close().await;
+            assert_eq!(copy.verify().finding, None, "floor at {first}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_knows_no_chain_never_comes_first_right_at_the_floor() {
+    let rig = Rig::new(16);
+    let (wal, _) = rig.open();
+    append(&wal, &records(0, 5, 1, 4000)).await;
+    done(|done| wal.purge(mark(19, 1), None, done)).await.unwrap();
+    append(&wal, &records(20, COUNT, 1, 4000)).await;
+    done(|done| wal.purge(mark(COUNT - 10, 1), None, done)).await.unwrap();
+    let end = wal.segments()[1].end_index.unwrap();
+    assert_eq!(wal.trim(floor(end)).unwrap().segments, 1);
+    wal.close().await;
+    let (wal, _) = rig.open();
+    assert_eq!(held(&wal, end), records(end, COUNT, 1, 4000));
+    assert_eq!(wal.trim(floor(end + 1)).unwrap().segments, 1);
+    wal.close().await;
+    assert_eq!(held(&rig.open().0, end + 1), records(end + 1, COUNT, 1, 4000));
 }
 
 #[tokio::test]
@@ -208,7 +330,7 @@ async fn jumped(seed: u64, fetched: u64) -> (Rig, Wal, Gaps) {
     done(|done| wal.purge(mark(59, 1), Some(chain_before(60)), done)).await.unwrap();
     append(&wal, &records(60, COUNT, 1, 4000)).await;
     done(|done| wal.purge(mark(COUNT - 10, 1), None, done)).await.unwrap();
-    let gap = gaps.unfilled().unwrap();
+    let gap = gaps.unfilled(0).unwrap();
     let mut at = gaps.progress(&gap).unwrap();
     while at.next_index < fetched {
         let to = (at.next_index + 10).min(60);
@@ -224,7 +346,7 @@ async fn jumped(seed: u64, fetched: u64) -> (Rig, Wal, Gaps) {
 async fn a_gap_across_the_floor_begins_there() {
     let (rig, wal, gaps) = jumped(8, 25).await;
     gaps.raise(&floor(30)).unwrap();
-    let gap = gaps.unfilled().unwrap();
+    let gap = gaps.unfilled(0).unwrap();
     assert_eq!((gap.from, gap.from_chain, gap.to), (30, chain_before(30), 60));
     let stale = crate::wal::gaps::Progress { next_index: 25, chain: chain_before(25) };
     assert!(gaps.add(stale, &records(25, 35, 1, 4000)).is_err(), "nobody waits for that any more");
@@ -235,7 +357,7 @@ async fn a_gap_across_the_floor_begins_there() {
     wal.close().await;
     let (wal, _) = rig.open();
     let gaps = backfill(&rig);
-    assert!(gaps.is_whole(&wal, 30, COUNT).unwrap() && gaps.unfilled().is_none());
+    assert!(gaps.is_whole(&wal, 30, COUNT).unwrap() && gaps.unfilled(0).is_none());
     assert_eq!(gaps.chain_before(&wal, 45).unwrap(), Some(chain_before(45)));
     let report = rig.verify();
     assert_eq!((report.finding, report.absent), (None, vec![]));
