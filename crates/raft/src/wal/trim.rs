@@ -66,7 +66,7 @@ impl Wal {
     }
 
     /// Raises the floor, durably, then deletes every segment that lies wholly below it and holds nothing that is live, by the
-    /// purge mark that is on the disk for good. The last two segments stay in any case. A floor that is not above the one there
+    /// purge mark that is on the disk for good. The segment being written stays in any case. A floor that is not above the one there
     /// is deletes what may have been left when an earlier call died. After an error in deleting, nothing more is deleted before
     /// the log is opened again. Blocks on the disk; one call at a time.
     pub fn trim(&self, wanted: Floor) -> io::Result<Trimmed> {
