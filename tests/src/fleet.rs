@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use crate::program::{eventually, must, ours, run};
 
+/// How often a fleet is started whose ports others take.
+const STARTS_MAX: u32 = 3;
+
 /// One line of `processes.json`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Process {
@@ -48,17 +51,24 @@ impl Fleet {
 
     /// The same with another build of `certwright`.
     pub fn start_as(program: &Path, servers: usize, agents: usize, environment: &[(&str, &str)]) -> Self {
-        let folder = TempDir::with_prefix("certwright-fleet-").unwrap();
-        let environment = environment.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let fleet = Self { folder, environment, restarted: BTreeMap::new() };
-        let (servers, agents) = (servers.to_string(), agents.to_string());
-        must(
-            Command::new(program)
-                .args(["dev", "--detach", "--servers", &servers, "--agents", &agents, "--dir"])
-                .arg(fleet.folder())
-                .envs(fleet.environment.clone()),
-        );
-        fleet
+        let environment: Vec<_> = environment.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let folder = TempDir::with_prefix("certwright-fleet-").unwrap();
+            let fleet = Self { folder, environment: environment.clone(), restarted: BTreeMap::new() };
+            let mut dev = Command::new(program);
+            dev.args(["dev", "--detach", "--servers", &servers.to_string(), "--agents", &agents.to_string(), "--dir"]);
+            let output = run(dev.arg(fleet.folder()).envs(environment.clone()));
+            if output.status.success() {
+                return fleet;
+            }
+            // Another test may take a port between its choice and its use.
+            let log = |number| std::fs::read_to_string(fleet.folder().join(format!("server-{number}.log")));
+            let logs: String = (1..=servers).filter_map(|number| log(number).ok()).collect();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(attempts < STARTS_MAX && logs.contains("PORT_IN_USE"), "{dev:?} failed: {said}\n{logs}");
+        }
     }
 
     /// The folder it lives in.
