@@ -114,8 +114,8 @@ async fn ended(leadership: &mut watch::Receiver<Leadership>) {
     while leadership.changed().await.is_ok() {}
 }
 
-/// Trims this server's history to where the log says, unless it is so, once that is due by this server's own clock as well:
-/// what is here. Who has nothing that could go, or had it go before, gets what history begins with at any time.
+/// Trims this server's history to where the log says, unless it is so, once that is due by this server's own clock as well. A
+/// server that has nothing that could go, or let it go before, gets what history begins with at any time.
 async fn obey(tools: &Tools, verify_at: &mut Duration) -> Result<(), Obstacle> {
     let now = tools.log.log_time().min(Timestamp::from_millis(tools.seams.clock.wall_millis()));
     let (trimmed, is_due, rebases) = tools.log.read(|view| {
@@ -131,13 +131,14 @@ async fn obey(tools: &Tools, verify_at: &mut Duration) -> Result<(), Obstacle> {
     let floor = Floor { first_index: trimmed.first_index, chain: trimmed.chain };
     tools.log.divide_gap(floor).await?;
     let kept = tools.log.kept();
-    let is_so = kept.is_some_and(|kept| kept.first_index == trimmed.first_index && kept.at.is_some());
+    let begins_there = kept.filter(|kept| kept.first_index == trimmed.first_index);
+    let is_so = begins_there.is_some_and(|kept| kept.at.is_some());
     let is_later = kept.is_some_and(|kept| kept.first_index > trimmed.first_index);
     if is_so && !tools.log.has_leftovers() || is_later {
         return Ok(());
     }
-    let is_replaced = kept.is_some_and(|kept| kept.first_index == trimmed.first_index && kept.at.is_none());
-    if !is_replaced && !tools.log.lacks_all_before(trimmed.first_index) {
+    let lacks_base_alone = begins_there.is_some_and(|kept| kept.at.is_none());
+    if !lacks_base_alone && !tools.log.lacks_all_before(trimmed.first_index) {
         is_due?;
     }
     if trimmed.digest_version != DIGEST_VERSION {
