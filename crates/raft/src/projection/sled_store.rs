@@ -4,11 +4,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Batch, ProjectionError, ProjectionStore};
 
 /// sled's page cache; its default of 1 GiB would dwarf the rest of the server.
 const CACHE_OCTETS: u64 = 64 * 1024 * 1024;
+/// How long an opening waits for a handle before it to let go, and how long between two looks.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
+const RELEASE_PAUSE: Duration = Duration::from_millis(5);
 /// Sorts before every projected key, which are text.
 const APPLIED_KEY: &[u8] = b"\0applied";
 
@@ -20,7 +24,10 @@ pub struct SledStore {
 
 impl SledStore {
     /// Opens the projection in that directory; one that does not open is wiped and made anew.
+    ///
+    /// Blocks, for seconds at most, while a handle of this process that was dropped has not let go yet.
     pub fn open(path: &Path) -> Result<Self, ProjectionError> {
+        await_release(path);
         let db = match open_db(path) {
             Ok(db) => db,
             Err(error) => {
@@ -48,6 +55,21 @@ fn guard<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, ProjectionError
 
 fn open_db(path: &Path) -> Result<sled::Db, ProjectionError> {
     guard(|| sled::Config::new().path(path).cache_capacity(CACHE_OCTETS).mode(sled::Mode::LowSpace).open())
+}
+
+/// sled's own threads hold its lock for a moment after the last handle is dropped, and `open` would take that for damage.
+/// Nobody else can hold it: the data directory has one owner.
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "sled bypasses the disk seam")]
+fn await_release(path: &Path) {
+    let db = path.join("db");
+    let mut waited = Duration::ZERO;
+    while waited < RELEASE_PATIENCE {
+        match std::fs::File::open(&db).map(|file| file.try_lock()) {
+            Ok(Err(std::fs::TryLockError::WouldBlock)) => std::thread::sleep(RELEASE_PAUSE),
+            _ => return,
+        }
+        waited += RELEASE_PAUSE;
+    }
 }
 
 /// sled works on the real file system only, so its directory is removed there and not through the disk seam.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use certwright_core::log::{Append, Position, StreamId};
 use certwright_seams::sim::SimDisk;
@@ -167,8 +168,7 @@ async fn an_event_that_this_build_cannot_read_stops_the_node() {
     assert!(log.read(|view| view.state.loose.is_empty()), "an entry is all or nothing");
 }
 
-/// The projection in that directory, once nobody has it open any more: the worker and sled's own threads let go some
-/// time after a log has stopped or a store was dropped, and what cannot be locked would be taken for damaged.
+/// Waits until nobody has the projection open any more, which is some time after a log has stopped or a store was dropped.
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "sled works on the real file system only")]
 async fn released(path: &Path) {
     let db = path.join("db");
@@ -179,8 +179,7 @@ async fn released(path: &Path) {
     .await;
 }
 
-async fn open(path: &Path) -> Box<SledStore> {
-    released(path).await;
+fn open(path: &Path) -> Box<SledStore> {
     Box::new(SledStore::open(path).unwrap())
 }
 
@@ -189,7 +188,7 @@ async fn led_in_sled() -> (Node, PathBuf, Log<Toy>) {
     let mut node = Node::new(1).await;
     let path = node.data().join("projection");
     let me = node.member.clone();
-    let log = node.start_with(open(&path).await).await.clone();
+    let log = node.start_with(open(&path)).await.clone();
     log.initialize(me).await.unwrap();
     (node, path, log)
 }
@@ -202,12 +201,12 @@ async fn a_projection_in_sled_is_kept_and_rebuilt_on_any_doubt() {
     node.kill().await;
     drop(log);
     // Kept.
-    let mut store = open(&path).await;
+    let mut store = open(&path);
     assert_eq!(store.get(b"w/word").unwrap(), Some(said.clone()));
     // Ahead of the log: of another log.
     store.apply(vec![(b"w/alien".to_vec(), vec![])], 1_000_000).unwrap();
     drop(store);
-    let log = node.start_with(open(&path).await).await.clone();
+    let log = node.start_with(open(&path)).await.clone();
     eventually("rebuilt projection", async || {
         (log.lookup(b"w/word") == Some(said.clone()) && log.lookup(b"w/alien").is_none()).then_some(())
     })
@@ -216,12 +215,12 @@ async fn a_projection_in_sled_is_kept_and_rebuilt_on_any_doubt() {
     node.kill().await;
     drop(log);
     // It passed entries over because they were not here, and they have come since.
-    let mut store = open(&path).await;
+    let mut store = open(&path);
     let reached = store.applied_index().unwrap();
     store.wipe().unwrap();
     store.apply(vec![(b"\0skipped".to_vec(), vec![])], reached).unwrap();
     drop(store);
-    let log = node.start_with(open(&path).await).await.clone();
+    let log = node.start_with(open(&path)).await.clone();
     log.wait_projected(reached, PATIENCE).await.unwrap();
     assert_eq!(log.lookup(b"w/word"), Some(said.clone()));
     assert_eq!(node.metric("certwright_raft_projection_wipes_total"), 1.0);
@@ -233,8 +232,26 @@ async fn a_projection_in_sled_is_kept_and_rebuilt_on_any_doubt() {
     for (name, octets) in [("db", b"no database".as_slice()), ("conf", b"no configuration")] {
         disk.write_atomic(&path.join(name), octets, 0o600).unwrap();
     }
-    let log = node.start_with(open(&path).await).await.clone();
+    let log = node.start_with(open(&path)).await.clone();
     eventually("rebuilt projection", async || (log.lookup(b"w/word") == Some(said.clone())).then_some(())).await;
+}
+
+/// A handle that lives for a moment longer is no damage.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "somebody else has to hold the store meanwhile")]
+fn a_projection_that_is_still_held_is_waited_for_and_not_wiped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("projection");
+    let mut before = open(&path);
+    before.apply(vec![(b"w/word".to_vec(), b"1".to_vec())], 1).unwrap();
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(before);
+    });
+    let after = open(&path);
+    holder.join().unwrap();
+    assert_eq!(after.get(b"w/word").unwrap(), Some(b"1".to_vec()));
+    assert_eq!(after.applied_index().unwrap(), 1);
 }
 
 /// Whatever happens to the projection's files while the node is away: it starts, answers, and finds everything again.
@@ -290,7 +307,7 @@ async fn every_damage_to_sled_ends_in_a_projection_built_anew() {
         drop(log);
         released(&path).await;
         damage(&path);
-        log = node.start_with(open(&path).await).await.clone();
+        log = node.start_with(open(&path)).await.clone();
         // It serves meanwhile.
         let word = format!("meanwhile-{number}");
         eventually("leads", async || log.leadership().borrow().ready.then_some(())).await;
