@@ -192,4 +192,4 @@ fn missing() -> Obstacle {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

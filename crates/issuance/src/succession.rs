@@ -23,9 +23,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Entries that an heir may lack: about as many as are sent while it is asked.
 const BEHIND_ENTRIES_MAX: u64 = 1024;
 
-/// The servers that may lead: they vote and go on voting, and have proved that they can open the data key in use.
+/// The servers that may lead: they vote and go on voting, hold the data key in use, and have proved that they can open
+/// one: when it has just been replaced nobody has proved anything of the new one yet.
 fn entitled(cluster: &Cluster) -> BTreeSet<NodeId> {
-    let opens = |node: &&Node| node.proved == Some(cluster.data_key_id);
+    let opens = |node: &&Node| node.proved.is_some() && node.wrapped.contains_key(&cluster.data_key_id);
     let stay = cluster.nodes.values().filter(|node| !node.removed && !node.learner);
     stay.filter(opens).map(|node| node.record.id).collect()
 }
@@ -110,6 +111,27 @@ fn refused(to: NodeId, error: MembershipError) -> Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::tests::record;
+
+    #[test]
+    fn who_holds_the_key_in_use_and_has_proved_to_open_one_may_lead() {
+        let node = |id: NodeId, wrapped: &[u64], proved, removed, learner| {
+            let wrapped = wrapped.iter().map(|id| (*id, vec![])).collect();
+            (id, Node { record: record(id), wrapped, proved, identity: None, removed, learner })
+        };
+        let nodes = [
+            node(1, &[4], Some(4), false, false),
+            // The key was replaced a moment ago.
+            node(2, &[3, 4], Some(3), false, false),
+            // It joined while that went on.
+            node(3, &[3], Some(3), false, false),
+            node(4, &[4], None, false, false),
+            node(5, &[3, 4], Some(3), true, false),
+            node(6, &[4], Some(4), false, true),
+        ];
+        let cluster = Cluster { data_key_id: 4, nodes: nodes.into(), ..Cluster::default() };
+        assert_eq!(entitled(&cluster), [1, 2].into());
+    }
 
     #[test]
     fn an_heir_has_nearly_everything_and_room_for_more() {

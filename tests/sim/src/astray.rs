@@ -66,16 +66,16 @@ pub(crate) struct Callers {
     pub(crate) creating: Client,
 }
 
-/// Leads the estate astray in one run of four, and back.
+/// Leads the estate astray in one run of four, and back; answers by how much.
 pub(crate) async fn go_astray(
     estate: &Estate,
     callers: &Callers,
     promises: &Promises,
     watcher: &Watcher,
-) -> Result<(), Stuck> {
+) -> Result<Duration, Stuck> {
     let draw = estate.draw(11);
     if !draw.next_u64().is_multiple_of(4) {
-        return Ok(());
+        return Ok(Duration::ZERO);
     }
     let ahead_millis = AHEAD_MILLIS[draw.next_u64() as usize % AHEAD_MILLIS.len()];
     let strike = STRIKES[draw.next_u64() as usize % STRIKES.len()];
@@ -86,7 +86,8 @@ pub(crate) async fn go_astray(
     let servers = estate.servers();
     let wrong = servers.iter().cycle().skip(draw.next_u64() as usize % servers.len()).take(servers.len() / 2 + 1);
     wrong.for_each(|server| estate.machine(server).step_clock(ahead_millis));
-    followed(estate, client, Duration::from_millis(ahead_millis.unsigned_abs() / 2)).await?;
+    let ahead = Duration::from_millis(ahead_millis.unsigned_abs());
+    followed(estate, client, ahead / 2).await?;
     // What is done by the wrong time, in some runs by somebody who takes it for the right one.
     if draw.next_u64().is_multiple_of(2) {
         client.release_renewals().await?;
@@ -104,7 +105,8 @@ pub(crate) async fn go_astray(
     servers.iter().for_each(|server| estate.machine(server).step_clock(0));
     set_back(estate, callers, promises, strike).await?;
     look(estate, client).await?;
-    client.release_renewals().await
+    client.release_renewals().await?;
+    Ok(ahead)
 }
 
 /// How far log time is ahead of true time.

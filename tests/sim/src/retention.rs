@@ -24,11 +24,11 @@ const CHECKER: &str = "retention";
 const RUNS: u64 = 3;
 /// As short as it may be.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
-/// Everybody sleeps for so long: longer than that, and than anything but one certificate lasts, by more than history stays
-/// besides.
+/// Everybody sleeps for so long, and by as much longer as clocks were ahead: longer than that, and than anything but one
+/// certificate lasts, by more than history stays besides.
 const ASLEEP: Duration = Duration::from_secs(6 * 3600).saturating_add(KEEP).saturating_add(RETENTION_MARGIN);
-/// How long that one lasts.
-const LONG: Duration = Duration::from_secs(18 * 3600).saturating_add(ASLEEP);
+/// How much longer that one lasts.
+const LONG: Duration = Duration::from_secs(18 * 3600);
 /// Certificates before it and after it: segments and snapshots on both sides.
 const CERTIFICATES: usize = 120;
 /// Everywhere.
@@ -37,7 +37,12 @@ const GONE_WITHIN: Duration = Duration::from_secs(400);
 const DOWN: Duration = Duration::from_secs(2);
 
 /// Has history let go in one run of a few.
-pub(crate) async fn let_go(estate: &Estate, callers: &[(String, Client)], client: &Client) -> Result<bool, Stuck> {
+pub(crate) async fn let_go(
+    estate: &Estate,
+    callers: &[(String, Client)],
+    client: &Client,
+    was_ahead: Duration,
+) -> Result<bool, Stuck> {
     let draw = estate.draw(9);
     if !draw.next_u64().is_multiple_of(RUNS) {
         return Ok(false);
@@ -45,9 +50,9 @@ pub(crate) async fn let_go(estate: &Estate, callers: &[(String, Client)], client
     estate.trace.tell("retention", format_args!("{KEEP:?}"));
     client.set_retention(KEEP).await?;
     issue(client, CERTIFICATES).await?;
-    issue_long(client).await?;
+    client.issue_lasting(ISSUER, &request(), ASLEEP + was_ahead + LONG).await?;
     issue(client, CERTIFICATES).await?;
-    estate.sleep(ASLEEP);
+    estate.sleep(ASLEEP + was_ahead);
     let asleep = Instant::now();
     while client.cluster(true).await?.renewal_hold.is_none() {
         if asleep.elapsed() > GONE_WITHIN {
@@ -89,10 +94,6 @@ async fn issue(client: &Client, count: usize) -> Result<(), Stuck> {
         client.issue(ISSUER, &csr, &client.request_id()).await?;
     }
     Ok(())
-}
-
-async fn issue_long(client: &Client) -> Result<(), Stuck> {
-    client.issue_lasting(ISSUER, &request(), LONG).await
 }
 
 /// Waits until every server begins where the log says, and cuts the power of one on the way.

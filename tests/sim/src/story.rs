@@ -47,11 +47,11 @@ pub(crate) async fn tell(estate: Rc<Estate>) -> Result<(), Stuck> {
         scene.settle(&client).await?;
         suspend(&scene.estate, &client).await?;
         scene.settle(&client).await?;
-        go_astray(&scene.estate, &scene.callers(), &scene.memory.promises, &watcher).await?;
+        let ahead = go_astray(&scene.estate, &scene.callers(), &scene.memory.promises, &watcher).await?;
         scene.settle(&client).await?;
         scene.judge(&client, &watcher).await?;
         let callers: Vec<_> = scene.estate.servers().into_iter().map(|it| (it.clone(), scene.caller_of(&it))).collect();
-        match let_go(&scene.estate, &callers, &client).await? {
+        match let_go(&scene.estate, &callers, &client, ahead).await? {
             true => scene.settle(&client).await,
             false => Ok(()),
         }

@@ -10,7 +10,7 @@ use certwright_raft::{Member, Members};
 
 use super::{Step, member, steps};
 
-fn record(id: NodeId) -> NodeRecord {
+pub(crate) fn record(id: NodeId) -> NodeRecord {
     NodeRecord {
         id,
         name: NodeName::parse(&format!("server-{id}")).unwrap(),
