@@ -354,7 +354,7 @@ impl Disk for SimDisk {
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let state = self.enter(Some(Operation::Remove), path)?;
-        tree::entries(&*state.tree.find(path, false)?)?;
+        tree::in_dir(&*state.tree.find(path, false)?, |_| ())?;
         let (parent, name) = state.tree.parent(path)?;
         in_dir(&parent, |directory| directory.change(vec![(name, None)]))
     }
@@ -365,7 +365,7 @@ impl Disk for SimDisk {
         ancestors.reverse();
         for ancestor in ancestors.into_iter().filter(|ancestor| ancestor.file_name().is_some()) {
             match state.tree.find(ancestor, true) {
-                Ok(node) => drop(tree::entries(&node)?),
+                Ok(node) => tree::in_dir(&node, |_| ())?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let (parent, name) = state.tree.parent(ancestor)?;
                     let node = state.tree.create(Body::Dir(DirBody::default()), mode);

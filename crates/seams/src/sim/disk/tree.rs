@@ -89,7 +89,7 @@ impl Tree {
     pub(super) fn parent(&self, path: &Path) -> io::Result<(Arc<Node>, OsString)> {
         let name = path.file_name().ok_or_else(|| error(io::ErrorKind::InvalidInput, "the path has no name"))?;
         let parent = self.find(path.parent().unwrap_or(Path::new("/")), true)?;
-        entries(&parent)?;
+        in_dir(&parent, |_| ())?;
         Ok((parent, name.to_os_string()))
     }
 
@@ -108,7 +108,7 @@ impl Tree {
     pub(super) fn durable(&self, under: &Path, show: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let mut here = Arc::clone(&self.root);
         for name in under.components().filter_map(part) {
-            let next = durable_entries(&here)?.get(name).cloned();
+            let next = in_dir(&here, |directory| directory.durable.get(name).cloned())?;
             here = next.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         }
         show_durable(&here, show);
@@ -139,20 +139,14 @@ fn part(component: Component<'_>) -> Option<&OsStr> {
 }
 
 fn child(directory: &Node, name: &OsStr) -> io::Result<Arc<Node>> {
-    entries(directory)?.get(name).cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    // Looked up in place: every path of every file goes through here.
+    in_dir(directory, |directory| directory.entries.get(name).cloned())?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
 /// What a directory has.
 pub(super) fn entries(directory: &Node) -> io::Result<Entries> {
     match &directory.lock().body {
         Body::Dir(directory) => Ok(directory.entries.clone()),
-        _ => Err(io::Error::from(io::ErrorKind::NotADirectory)),
-    }
-}
-
-fn durable_entries(directory: &Node) -> io::Result<Entries> {
-    match &directory.lock().body {
-        Body::Dir(directory) => Ok(directory.durable.clone()),
         _ => Err(io::Error::from(io::ErrorKind::NotADirectory)),
     }
 }
@@ -166,7 +160,7 @@ fn show_durable(node: &Node, show: &mut dyn FnMut(&[u8])) {
     below.values().for_each(|node| show_durable(node, show));
 }
 
-/// Changes a directory.
+/// Reads or changes a directory.
 pub(super) fn in_dir<T>(directory: &Node, change: impl FnOnce(&mut DirBody) -> T) -> io::Result<T> {
     match &mut directory.lock().body {
         Body::Dir(directory) => Ok(change(directory)),
