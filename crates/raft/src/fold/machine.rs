@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use certwright_core::log::Fold;
+use certwright_proto::storage::DecodedEntry;
 use certwright_seams::exec::compute;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -13,7 +14,7 @@ use openraft::{RaftSnapshotBuilder, Snapshot};
 
 use super::replica::ReplicaCut;
 use super::shared::Shared;
-use crate::consensus::{LogId, SnapshotMeta, StoredMembership, Types};
+use crate::consensus::{LogId, SnapshotMeta, StoredMembership, Types, payload_octets};
 use crate::snapshot::{SnapshotFile, Snapshots};
 use crate::wal::is_lack_of_space;
 
@@ -21,7 +22,15 @@ use crate::wal::is_lack_of_space;
 const BATCH_ENTRIES: usize = 64;
 /// The pool on which snapshots are encoded and decoded.
 const POOL: &str = "snapshot";
+/// The pool on which entries are decoded while those before them are applied.
+const DECODE_POOL: &str = "decode";
+/// Batches that are decoded ahead of the one that is applied: at a start the log behind the snapshot is one long row of them.
+const DECODED_AHEAD: usize = 2;
+/// A batch with fewer octets is decoded at once: handing it to a pool would take longer.
+const POOLED_OCTETS: usize = 16 * 1024;
 
+/// Entries that were decoded, with who waits for them.
+type Decoded<F> = Vec<(EntryResponder<Types>, Option<DecodedEntry<<F as Fold>::Event>>)>;
 type SnapshotOf = openraft::alias::SnapshotOf<Types, SnapshotFile>;
 
 /// The state machine.
@@ -81,16 +90,13 @@ impl<F: Fold> RaftStateMachine<Types> for Machine<F> {
     where
         Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + Send,
     {
-        let mut batches = entries.ready_chunks(BATCH_ENTRIES);
-        while let Some(batch) = batches.next().await {
+        let batches = entries.ready_chunks(BATCH_ENTRIES);
+        let mut decoded = batches.map(|batch| decode(Arc::clone(&self.shared), batch)).buffered(DECODED_AHEAD);
+        while let Some(batch) = decoded.next().await {
+            let batch = batch?;
             let mut settled = Vec::with_capacity(batch.len());
             let mut responders = Vec::new();
-            for item in batch {
-                let (entry, responder) = item?;
-                let decoded = self.shared.decode(&entry).map_err(|error| {
-                    tracing::error!(%error, index = entry.log_id.index(), "an entry cannot be applied");
-                    io::Error::new(io::ErrorKind::InvalidData, error)
-                })?;
+            for ((entry, responder), decoded) in batch {
                 settled.push(self.shared.apply(&entry, decoded));
                 responders.extend(responder);
             }
@@ -121,4 +127,25 @@ impl<F: Fold> RaftStateMachine<Types> for Machine<F> {
         let newest = compute(&*self.shared.seams.exec, POOL, move || snapshots.newest()).await?;
         Ok(newest.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
+}
+
+/// A batch of entries with what they hold.
+async fn decode<F: Fold>(
+    shared: Arc<Shared<F>>,
+    batch: Vec<io::Result<EntryResponder<Types>>>,
+) -> io::Result<Decoded<F>> {
+    let batch = batch.into_iter().collect::<io::Result<Vec<_>>>()?;
+    let octets: usize = batch.iter().map(|(entry, _)| payload_octets(entry)).sum();
+    let exec = Arc::clone(&shared.seams.exec);
+    let work = move || {
+        let decode = |(entry, responder): EntryResponder<Types>| {
+            let decoded = shared.decode(&entry).map_err(|error| {
+                tracing::error!(%error, index = entry.log_id.index(), "an entry cannot be applied");
+                io::Error::new(io::ErrorKind::InvalidData, error)
+            })?;
+            Ok(((entry, responder), decoded))
+        };
+        batch.into_iter().map(decode).collect()
+    };
+    if octets < POOLED_OCTETS { work() } else { compute(&*exec, DECODE_POOL, work).await }
 }

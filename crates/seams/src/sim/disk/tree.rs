@@ -140,7 +140,8 @@ fn part(component: Component<'_>) -> Option<&OsStr> {
 
 fn child(directory: &Node, name: &OsStr) -> io::Result<Arc<Node>> {
     // Looked up in place: every path of every file goes through here.
-    in_dir(directory, |directory| directory.entries.get(name).cloned())?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    in_dir(directory, |directory| directory.entries.get(name).cloned())?
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
 /// What a directory has.
