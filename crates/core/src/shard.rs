@@ -6,7 +6,6 @@
 //! Keys stay in order and a new shard begins at every key whose hash ends in zeros, as in a prolly tree. Which shards
 //! there are is therefore a function of the keys alone, whatever the order of insertions and removals was.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// One key in this many begins a shard, on average.
@@ -66,19 +65,20 @@ pub type Shard<V> = Arc<Vec<Arc<V>>>;
 #[derive(Debug)]
 pub struct Sharded<K, V> {
     shards: Vec<Shard<V>>,
+    /// The first key of each shard: a search goes through these, side by side, and then through one shard.
+    firsts: Arc<Vec<K>>,
     len: usize,
-    key: PhantomData<fn() -> K>,
 }
 
 impl<K, V> Default for Sharded<K, V> {
     fn default() -> Self {
-        Self { shards: Vec::new(), len: 0, key: PhantomData }
+        Self { shards: Vec::new(), firsts: Arc::default(), len: 0 }
     }
 }
 
 impl<K, V> Clone for Sharded<K, V> {
     fn clone(&self) -> Self {
-        Self { shards: self.shards.clone(), len: self.len, key: PhantomData }
+        Self { shards: self.shards.clone(), firsts: Arc::clone(&self.firsts), len: self.len }
     }
 }
 
@@ -169,11 +169,13 @@ impl<K: ShardKey, V: Keyed<Key = K>> Sharded<K, V> {
         let values = Arc::make_mut(&mut self.shards[shard]);
         let removed = values.remove(at);
         if values.is_empty() {
-            self.shards.remove(shard);
+            self.remove_shard(shard);
         } else if at == 0 && shard > 0 {
             // The boundary is gone: what it began belongs to the shard before.
-            let rest = self.shards.remove(shard);
+            let rest = self.remove_shard(shard);
             Arc::make_mut(&mut self.shards[shard - 1]).extend(rest.iter().cloned());
+        } else if at == 0 {
+            Arc::make_mut(&mut self.firsts)[shard] = values[0].key().clone();
         }
         self.len -= 1;
         Some(removed)
@@ -198,7 +200,7 @@ impl<K: ShardKey, V: Keyed<Key = K>> Sharded<K, V> {
 
     /// Where the key is, or else the shard and place where it would have to be put.
     fn find(&self, key: &K) -> Result<(usize, usize), (usize, usize)> {
-        let after = self.shards.partition_point(|shard| shard[0].key() <= key);
+        let after = self.firsts.partition_point(|first| first <= key);
         let Some(shard) = after.checked_sub(1) else {
             return Err((0, 0));
         };
@@ -213,21 +215,33 @@ impl<K: ShardKey, V: Keyed<Key = K>> Sharded<K, V> {
         let value = Arc::new(value);
         self.len += 1;
         let Some(values) = self.shards.get_mut(shard) else {
-            self.shards.insert(shard, Arc::new(vec![value]));
-            return;
+            return self.insert_shard(shard, vec![value]);
         };
         if at == 0 && begins_shard(values[0].key()) {
             // Before the first key of all, and that one begins a shard whatever stands before it.
-            self.shards.insert(shard, Arc::new(vec![value]));
+            self.insert_shard(shard, vec![value]);
         } else if begins && at > 0 {
             let values = Arc::make_mut(values);
             let mut rest = Vec::with_capacity(values.len() - at + 1);
             rest.push(value);
             rest.extend(values.drain(at..));
-            self.shards.insert(shard + 1, Arc::new(rest));
+            self.insert_shard(shard + 1, rest);
         } else {
+            if at == 0 {
+                Arc::make_mut(&mut self.firsts)[shard] = value.key().clone();
+            }
             Arc::make_mut(values).insert(at, value);
         }
+    }
+
+    fn insert_shard(&mut self, at: usize, values: Vec<Arc<V>>) {
+        Arc::make_mut(&mut self.firsts).insert(at, values[0].key().clone());
+        self.shards.insert(at, Arc::new(values));
+    }
+
+    fn remove_shard(&mut self, at: usize) -> Shard<V> {
+        Arc::make_mut(&mut self.firsts).remove(at);
+        self.shards.remove(at)
     }
 }
 

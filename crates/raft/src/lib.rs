@@ -37,7 +37,7 @@ pub use error::{MembershipError, OpenError, ProposeError, ReadError, TrimError};
 pub use folded::Folded;
 pub use handle::{Allow, Kept, Log, Prefix, Status};
 pub use member::{Leadership, Mark, Member, Members, PeerNode, Role};
-pub use options::LogOptions;
+pub use options::{LogOptions, SNAPSHOT_EVERY_OCTETS};
 pub use projection::{Batch, MemoryStore, ProjectionError, ProjectionStore, Projector, SledStore};
 pub use refound::{Ground, Refounding};
 pub use replay::{Replayed, replay};

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 
 use crate::error::OpenError;
 
+/// Log between two snapshots. A start applies what came since the last one on one core, 100 MB in about three seconds; a
+/// snapshot of a million certificates is 480 MB.
+pub const SNAPSHOT_EVERY_OCTETS: u64 = 128 * 1024 * 1024;
+
 /// How a log is opened.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -42,7 +46,7 @@ impl LogOptions {
             election_millis: (500, 1000),
             heartbeat_millis: 150,
             segment_octets: 64 * 1024 * 1024,
-            snapshot_every_octets: 256 * 1024 * 1024,
+            snapshot_every_octets: SNAPSHOT_EVERY_OCTETS,
             strict: false,
             registry: prometheus::Registry::new(),
         }

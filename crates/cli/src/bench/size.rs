@@ -11,6 +11,7 @@ use std::time::Duration;
 use certwright_agent::{Connector, Context};
 use certwright_core::spec::KeyAlgorithm;
 use certwright_proto::v1::certificates_client::CertificatesClient;
+use certwright_raft::SNAPSHOT_EVERY_OCTETS;
 use certwright_seams::Seams;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -23,9 +24,7 @@ use crate::dev::processes::resident_octets;
 use crate::failure::Failure;
 use crate::output::note;
 
-/// Log between two snapshots: what a server has by default, or less for a small estate.
-const SNAPSHOT_OCTETS_MAX: u64 = 256 * 1024 * 1024;
-/// The same for each certificate.
+/// Log between two snapshots of a small estate, for each certificate; at most what a server has by default.
 const SNAPSHOT_OCTETS_EACH: u64 = 256;
 /// Certificates on one host.
 const CERTIFICATES_PER_AGENT: u64 = 100;
@@ -82,7 +81,7 @@ async fn stages(
 
 /// Everything that goes into the log while no server runs on it.
 async fn fill(data: &Path, intents: u64, seams: &Seams) -> Result<Value, Failure> {
-    let snapshot_octets = SNAPSHOT_OCTETS_MAX.min(intents * SNAPSHOT_OCTETS_EACH);
+    let snapshot_octets = SNAPSHOT_EVERY_OCTETS.min(intents * SNAPSHOT_OCTETS_EACH);
     let bare = Arc::new(estate::open(data, Some(snapshot_octets), seams).await?);
     let shape = Shape {
         intents,

@@ -48,6 +48,7 @@ fn shards_by_definition(map: &Map) -> Vec<Vec<Item>> {
 fn check(map: &Map, model: &BTreeMap<ObjectName, u32>) {
     assert_eq!(map.len(), model.len());
     assert!(map.iter().map(|item| (&item.name, item.value)).eq(model.iter().map(|(name, value)| (name, *value))));
+    assert!(map.shards().iter().map(|shard| shard[0].key()).eq(map.firsts.iter()), "searches go through these");
     let shards: Vec<Vec<Item>> = map.shards().iter().map(|s| s.iter().map(|item| (**item).clone()).collect()).collect();
     assert_eq!(shards, shards_by_definition(map));
 }

@@ -151,9 +151,7 @@ impl Indexes {
             self.due.take(name, before);
             self.due.put(name, after);
         }
-        let scope = self.scope_mut(agent);
-        scope.take(name, before);
-        scope.put(name, after);
+        self.scope_mut(agent).change(name, before, after);
     }
 
     /// An instance is gone; its agent's feed is told apart.

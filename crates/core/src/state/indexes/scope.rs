@@ -93,6 +93,22 @@ impl Scope {
         }
     }
 
+    /// An instance that is there changed.
+    pub(super) fn change(&mut self, name: &CertificateName, before: &Facts, after: &Facts) {
+        if (before.changed, before.number) != (after.changed, after.number) {
+            self.live.remove(&Place::new(before.changed, name.clone(), before.number));
+            self.live.insert(Place::new(after.changed, name.clone(), after.number));
+        }
+        if (before.open, before.number) != (after.open, after.number) {
+            if before.open.is_some() {
+                self.open.remove(&(name.clone(), before.number));
+            }
+            if let Some(open) = after.open {
+                self.open.insert((name.clone(), after.number), (open.generation, open.trigger));
+            }
+        }
+    }
+
     /// An instance left the scope at `position`.
     pub(in crate::state) fn leave(&mut self, name: &CertificateName, id: InstanceId, position: Position) {
         self.gone.insert(Place::new(position, name.clone(), id.number), id);
