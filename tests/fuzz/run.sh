@@ -22,7 +22,7 @@ export CERTWRIGHT_LIBFUZZER
 
 RUSTC_WORKSPACE_WRAPPER=$PWD/tests/fuzz/instrument.sh cargo build --locked --workspace --bin fuzz --bin corpora
 mkdir -p "$work/bin"
-cp "$CARGO_TARGET_DIR/debug/fuzz" "$CARGO_TARGET_DIR/debug/corpora" "$work/bin/"
+cp --remove-destination "$CARGO_TARGET_DIR/debug/fuzz" "$CARGO_TARGET_DIR/debug/corpora" "$work/bin/"
 corpora=$work/bin/corpora
 
 fuzz() {

@@ -144,6 +144,8 @@ pub fn detail(event: &Value) -> String {
             format!("{} {place}{failure}", text(data, "stage")).trim_end().to_string()
         }
         "InstanceAdded" => text(data, "agent"),
+        "TimeRebased" => format!("from {} to {} by {}", text(data, "from"), text(data, "to"), text(event, "actor")),
+        "HistoryTrimmed" => format!("history begins at {}", text(data, "firstIndex")),
         _ => format!("by {}", text(event, "actor")),
     }
 }
@@ -165,6 +167,17 @@ mod tests {
         ];
         assert_eq!(changes, expected.map(|(path, old, new)| (path.to_owned(), old, new)));
         assert_eq!(difference(&after, &after), []);
+    }
+
+    #[test]
+    fn what_is_done_to_time_and_history_says_how_far() {
+        let event =
+            |kind: &str, data: Value| detail(&json!({ "type": kind, "actor": "administrator/ann", "data": data }));
+        let rebased = json!({ "from": "2026-12-01T00:00:00Z", "to": "2026-11-01T00:00:00Z" });
+        let told = "from 2026-12-01T00:00:00Z to 2026-11-01T00:00:00Z by administrator/ann";
+        assert_eq!(event("TimeRebased", rebased), told);
+        assert_eq!(event("HistoryTrimmed", json!({ "firstIndex": 812 })), "history begins at 812");
+        assert_eq!(event("RenewalsReleased", Value::Null), "by administrator/ann");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! It refuses tombstones: after a rebuild every agent's feed begins at the cut.
 
-use super::indexes::Facts;
+use super::indexes::{Facts, Gathered};
 use super::{Agent, Authority, Certificate, Cluster, Indexes, Issuer, State, Token};
 use crate::ids::{AgentName, AuthorityName, CertificateName, IssuerName, TokenId};
 use crate::log::Position;
@@ -49,20 +49,18 @@ impl State {
         for agent in self.agents.iter() {
             self.indexes.holders.add_agent(&agent.name, &agent.labels);
         }
+        let mut gathered = Gathered::of(self.agents.iter().map(|agent| agent.name.clone()));
         let mut doubtful = Vec::new();
         for certificate in self.certificates.values_mut() {
             certificate.name = self.indexes.enter(&certificate.name);
             certificate.instances.shrink_to_fit();
             for instance in &mut certificate.instances {
-                if let Some(agent) = self.agents.get(&instance.agent) {
-                    instance.agent = agent.name.clone();
-                }
                 for delivery in &mut instance.deliveries {
                     delivery.target = delivery.target.take().map(|target| self.indexes.share_target(target));
                 }
                 instance.deliveries.shrink_to_fit();
                 let facts = Facts::of(instance, certificate.spec_revision);
-                self.indexes.add(&certificate.name, &instance.agent, &facts);
+                gathered.add(&certificate.name, &mut instance.agent, &facts);
             }
             let (name, spec) = (&certificate.name, certificate.spec());
             self.indexes.holders.add_certificate(name, &spec, |agent| certificate.instance_of(agent).is_some());
@@ -70,6 +68,7 @@ impl State {
                 doubtful.push(certificate.name.clone());
             }
         }
+        self.indexes.fill(gathered);
         for name in doubtful {
             if let Some(spec) = self.certificates.get(&name).map(Certificate::spec) {
                 self.settle_certificate(&name, &spec, None);

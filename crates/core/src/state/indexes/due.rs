@@ -54,7 +54,32 @@ struct LaneIndex {
     queued: BTreeMap<Held, Timestamp>,
 }
 
+/// Entries of the calendars, in any order.
+#[derive(Default)]
+pub(super) struct Rows {
+    missing: Vec<Entry>,
+    renewals: Vec<Entry>,
+}
+
+impl Rows {
+    pub(super) fn add(&mut self, name: &CertificateName, facts: &Facts) {
+        if let Some((at, trigger)) = facts.due {
+            let rows = match lane_of(trigger) {
+                Lane::Missing => &mut self.missing,
+                Lane::Renewals => &mut self.renewals,
+            };
+            rows.push(Entry { at, name: name.clone(), number: facts.number });
+        }
+    }
+}
+
 impl DueIndex {
+    /// The calendars of an index that is empty.
+    pub(super) fn fill(&mut self, rows: Rows) {
+        self.missing.calendar = rows.missing.into_iter().collect();
+        self.renewals.calendar = rows.renewals.into_iter().collect();
+    }
+
     fn lane(&self, lane: Lane) -> &LaneIndex {
         match lane {
             Lane::Missing => &self.missing,

@@ -72,7 +72,36 @@ pub(in crate::state) struct Scope {
 /// An entry of a scope: its place, and its id if it left.
 pub(in crate::state) type Entry<'a> = (&'a Place, Option<InstanceId>);
 
+/// What an agent holds, in any order.
+#[derive(Default)]
+pub(super) struct Rows {
+    live: Vec<Place>,
+    names: Vec<CertificateName>,
+    open: Vec<(Held, (Generation, Trigger))>,
+}
+
+impl Rows {
+    pub(super) fn add(&mut self, name: &CertificateName, facts: &Facts) {
+        self.live.push(Place::new(facts.changed, name.clone(), facts.number));
+        self.names.push(name.clone());
+        if let Some(open) = facts.open {
+            self.open.push(((name.clone(), facts.number), (open.generation, open.trigger)));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+}
+
 impl Scope {
+    /// A scope with these, of which nothing left yet.
+    pub(super) fn of(floor: Position, rows: Rows) -> Self {
+        let Rows { live, names, open } = rows;
+        let (live, names) = (live.into_iter().collect(), names.into_iter().collect());
+        Self { live, names, open: open.into_iter().collect(), ..Self::new(floor) }
+    }
+
     pub(super) fn new(floor: Position) -> Self {
         Self { floor, ..Self::default() }
     }
