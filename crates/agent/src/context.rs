@@ -77,6 +77,15 @@ struct File<'a> {
     key: std::borrow::Cow<'a, str>,
 }
 
+/// What is wrong with the file's form. A value of the wrong type is not quoted: it may be a piece of the key.
+fn wrong(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    if !error.is_data() || ["missing field", "duplicate field"].iter().any(|plain| said.starts_with(plain)) {
+        return said;
+    }
+    format!("a value of the wrong type at line {} column {}", error.line(), error.column())
+}
+
 impl Context {
     /// Reads a context file.
     pub fn load(disk: &dyn Disk, path: &Path) -> Result<Self, ContextError> {
@@ -98,13 +107,8 @@ impl Context {
 
     /// Parses the file's contents; the error says what is wrong and never quotes a secret.
     pub fn parse(octets: &[u8]) -> Result<Self, String> {
-        let file: File<'_> = serde_json::from_slice(octets).map_err(|error| match error.to_string() {
-            // A value in the wrong place would be quoted, and it may be the key.
-            said if said.contains('"') => {
-                format!("not a context: a value of the wrong type at line {} column {}", error.line(), error.column())
-            }
-            said => format!("not a context: {said}"),
-        })?;
+        let file: File<'_> =
+            serde_json::from_slice(octets).map_err(|error| format!("not a context: {}", wrong(&error)))?;
         let cluster_id = certwright_proto::identity::parse_cluster_id(&file.cluster_id)
             .ok_or("cluster_id is not 32 hexadecimal digits")?;
         let actor = Actor::parse(&file.name).ok_or("name is neither administrator/NAME nor agent/NAME")?;

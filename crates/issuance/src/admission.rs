@@ -38,6 +38,8 @@ pub(crate) enum Step {
     Demote(NodeId),
     /// Is no longer a member.
     Remove(NodeId),
+    /// A change of who votes that was begun, by a leader that went or a call that was given up, is brought to its end.
+    Finish,
     /// This server is the one to be removed or demoted: another leads first, and does it.
     HandOver,
 }
@@ -86,7 +88,14 @@ impl Work for Admission {
 
 /// The next step of every server that is not where it should be.
 pub(crate) fn steps(cluster: &Cluster, members: &Members, me: NodeId) -> Vec<Step> {
-    cluster.nodes.iter().filter_map(|(id, node)| step(cluster, members, me, *id, node)).collect()
+    let mut steps: Vec<_> =
+        cluster.nodes.iter().filter_map(|(id, node)| step(cluster, members, me, *id, node)).collect();
+    let ends_change = |it: &Step| matches!(it, Step::Promote(_) | Step::Demote(_) | Step::Remove(_) | Step::HandOver);
+    if members.is_joint && !steps.iter().any(ends_change) {
+        // First: others may wait for a server that is not there.
+        steps.insert(0, Step::Finish);
+    }
+    steps
 }
 
 fn step(cluster: &Cluster, members: &Members, me: NodeId, id: NodeId, node: &Node) -> Option<Step> {
@@ -132,8 +141,9 @@ async fn take(session: &Session, step: &Step) -> Result<(), Obstacle> {
         }
         Step::Demote(id) => Ok(log.demote(*id).await?),
         Step::Remove(id) => Ok(log.remove(*id).await?),
+        Step::Finish => Ok(log.finish_change().await?),
         Step::HandOver => {
-            succession::give_up(&session.tools).await;
+            succession::hand_over(&session.tools).await;
             Err(Obstacle::Leading)
         }
     }

@@ -48,9 +48,16 @@ pub(crate) async fn heirs_with_room(tools: &Tools) -> Vec<NodeId> {
     able.into_iter().map(|heir| heir.node_id).collect()
 }
 
-/// Hands leadership to whoever is furthest of those that may lead, if there is one.
+/// Hands leadership to whoever is furthest of those that may lead, whether it answers or not: for a leader that is of no use.
 pub(crate) async fn give_up(tools: &Tools) {
     let heirs = heirs(tools);
+    tools.log.hand_over(|id| heirs.contains(&id)).await;
+}
+
+/// Hands leadership to whoever is furthest of those that may lead, answer and have room. Nobody is asked where there is none: a
+/// leader that waits for an heir takes no writes.
+pub(crate) async fn hand_over(tools: &Tools) {
+    let heirs = heirs_with_room(tools).await;
     tools.log.hand_over(|id| heirs.contains(&id)).await;
 }
 
@@ -63,7 +70,7 @@ pub(crate) async fn transfer(session: &Session, call: &Call, to: Option<NodeId>)
         tools.log.transfer_leader(to).await.map_err(|error| refused(to, error))?;
         return Ok(to);
     }
-    give_up(tools).await;
+    hand_over(tools).await;
     let leader = tools.log.leadership().borrow().leader.filter(|leader| *leader != tools.node_id);
     leader.ok_or_else(|| Rejection::new(Reason::NotReady, "no other server has taken over"))
 }
@@ -76,7 +83,9 @@ async fn may_lead(tools: &Tools, to: NodeId) -> Result<(), Rejection> {
         return Err(Rejection::new(Reason::NotAVoter, format!("node {to} does not vote")));
     }
     if !heirs(tools).contains(&to) {
-        let message = format!("node {to} is about to stop voting, or has not proved yet that it can open the data key");
+        let message = format!(
+            "node {to} is about to stop voting, or does not hold the data key yet or has not proved that it can open it"
+        );
         return Err(Rejection::new(Reason::NotReady, message));
     }
     let unreachable = |why| Rejection::new(Reason::ServerUnreachable, format!("node {to} does not answer: {why}"));
@@ -123,7 +132,7 @@ mod tests {
             node(1, &[4], Some(4), false, false),
             // The key was replaced a moment ago.
             node(2, &[3, 4], Some(3), false, false),
-            // It joined while that went on.
+            // It has not got the new one yet.
             node(3, &[3], Some(3), false, false),
             node(4, &[4], None, false, false),
             node(5, &[3, 4], Some(3), true, false),

@@ -30,6 +30,8 @@ pub struct Members {
     pub voters: Vec<Member>,
     /// Those who only receive, by id.
     pub learners: Vec<Member>,
+    /// A change of who votes was begun and not finished: majorities of those before and of those after have to agree.
+    pub is_joint: bool,
 }
 
 /// What a node is at the moment.

@@ -43,10 +43,12 @@ fn what_is_wrong_is_said_without_the_key() {
         (with("key", "KEYKEYKEY".into()), "key holds no"),
         (with("key", 5.into()), "not a context"),
         (with("servers", "KEYKEYKEY".into()), "not a context: a value of the wrong type at line"),
+        (1234567890.into(), "not a context: a value of the wrong type at line"),
+        (serde_json::json!({}), "not a context: missing field `cluster_id`"),
     ] {
         let error = Context::parse(given.to_string().as_bytes()).err().unwrap();
         assert!(error.contains(cause), "{error}");
-        assert!(!error.contains("KEYKEYKEY"), "{error}");
+        assert!(!error.contains("KEYKEYKEY") && !error.contains("1234567890"), "{error}");
     }
 }
 

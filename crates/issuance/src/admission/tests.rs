@@ -41,7 +41,7 @@ fn node(wrapped: &[u64], proved: Option<u64>, removed: bool) -> Node {
 
 fn members(voters: &[NodeId], learners: &[NodeId]) -> Members {
     let all = |ids: &[NodeId]| -> Vec<Member> { ids.iter().map(|id| member(&record(*id))).collect() };
-    Members { voters: all(voters), learners: all(learners) }
+    Members { voters: all(voters), learners: all(learners), is_joint: false }
 }
 
 #[test]
@@ -60,6 +60,18 @@ fn each_server_takes_the_next_step_and_votes_last() {
         (node(&[4], Some(4), true), members(&[1], &[]), None),
     ] {
         assert_eq!(steps(&cluster(second.clone()), &members, 1), Vec::from_iter(next), "{second:?} {members:?}");
+    }
+}
+
+#[test]
+fn a_change_that_nobody_finished_is_finished_unless_another_step_does_it() {
+    let joint = |voters: &[NodeId]| Members { is_joint: true, ..members(voters, &[]) };
+    for (second, members, next) in [
+        (node(&[4], Some(4), false), joint(&[1, 2]), vec![Step::Finish]),
+        (node(&[4], Some(4), true), joint(&[1, 2]), vec![Step::Remove(2)]),
+        (node(&[4], Some(3), false), joint(&[1, 2]), vec![Step::Finish, Step::Prove(2)]),
+    ] {
+        assert_eq!(steps(&cluster(second.clone()), &members, 1), next, "{second:?} {members:?}");
     }
 }
 

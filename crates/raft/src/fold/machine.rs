@@ -8,13 +8,14 @@ use std::sync::Arc;
 use certwright_core::log::Fold;
 use certwright_proto::storage::DecodedEntry;
 use certwright_seams::exec::compute;
-use futures_util::{Stream, StreamExt};
+use futures_util::future::{BoxFuture, maybe_done};
+use futures_util::{FutureExt, Stream, StreamExt, poll};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{RaftSnapshotBuilder, Snapshot};
 
 use super::replica::ReplicaCut;
 use super::shared::Shared;
-use crate::consensus::{LogId, SnapshotMeta, StoredMembership, Types, payload_octets};
+use crate::consensus::{LogId, SnapshotMeta, StoredMembership, Types};
 use crate::snapshot::{SnapshotFile, Snapshots};
 use crate::wal::is_lack_of_space;
 
@@ -22,13 +23,12 @@ use crate::wal::is_lack_of_space;
 const BATCH_ENTRIES: usize = 64;
 /// The pool on which snapshots are encoded and decoded.
 const POOL: &str = "snapshot";
-/// The pool on which entries are decoded while those before them are applied.
+/// The pool on which a batch that waits is decoded while the one before it is applied: at a start the log behind the snapshot is
+/// one long row of them.
 const DECODE_POOL: &str = "decode";
-/// Batches that are decoded ahead of the one that is applied: at a start the log behind the snapshot is one long row of them.
-const DECODED_AHEAD: usize = 2;
-/// A batch with fewer octets is decoded at once: handing it to a pool would take longer.
-const POOLED_OCTETS: usize = 16 * 1024;
 
+/// Entries as they come.
+type Batch = Vec<io::Result<EntryResponder<Types>>>;
 /// Entries that were decoded, with who waits for them.
 type Decoded<F> = Vec<(EntryResponder<Types>, Option<DecodedEntry<<F as Fold>::Event>>)>;
 type SnapshotOf = openraft::alias::SnapshotOf<Types, SnapshotFile>;
@@ -90,10 +90,19 @@ impl<F: Fold> RaftStateMachine<Types> for Machine<F> {
     where
         Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + Send,
     {
-        let batches = entries.ready_chunks(BATCH_ENTRIES);
-        let mut decoded = batches.map(|batch| decode(Arc::clone(&self.shared), batch)).buffered(DECODED_AHEAD);
-        while let Some(batch) = decoded.next().await {
-            let batch = batch?;
+        let mut batches = entries.ready_chunks(BATCH_ENTRIES);
+        let mut ahead = None;
+        loop {
+            let batch = match ahead.take() {
+                Some(decoded) => decoded.await,
+                None => match batches.next().await {
+                    Some(batch) => decode(&self.shared, batch),
+                    None => return Ok(()),
+                },
+            }?;
+            if let Some(Some(next)) = batches.next().now_or_never() {
+                ahead = Some(self.decode_ahead(next).await);
+            }
             let mut settled = Vec::with_capacity(batch.len());
             let mut responders = Vec::new();
             for ((entry, responder), decoded) in batch {
@@ -103,7 +112,6 @@ impl<F: Fold> RaftStateMachine<Types> for Machine<F> {
             self.shared.settle(&settled);
             responders.into_iter().for_each(|responder| responder.send(()));
         }
-        Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder<F> {
@@ -129,23 +137,31 @@ impl<F: Fold> RaftStateMachine<Types> for Machine<F> {
     }
 }
 
+impl<F: Fold> Machine<F> {
+    /// Begins to decode a batch elsewhere; answers what waits for the end of that.
+    async fn decode_ahead(&self, batch: Batch) -> BoxFuture<'static, io::Result<Decoded<F>>> {
+        let shared = Arc::clone(&self.shared);
+        let exec = Arc::clone(&shared.seams.exec);
+        let work = async move { compute(&*exec, DECODE_POOL, move || decode(&shared, batch)).await };
+        let mut decoding = Box::pin(maybe_done(work));
+        // Work is queued when it is asked for first.
+        let _ = poll!(decoding.as_mut());
+        Box::pin(async move {
+            decoding.as_mut().await;
+            decoding.as_mut().take_output().expect("it has just ended, and nobody else takes it")
+        })
+    }
+}
+
 /// A batch of entries with what they hold.
-async fn decode<F: Fold>(
-    shared: Arc<Shared<F>>,
-    batch: Vec<io::Result<EntryResponder<Types>>>,
-) -> io::Result<Decoded<F>> {
-    let batch = batch.into_iter().collect::<io::Result<Vec<_>>>()?;
-    let octets: usize = batch.iter().map(|(entry, _)| payload_octets(entry)).sum();
-    let exec = Arc::clone(&shared.seams.exec);
-    let work = move || {
-        let decode = |(entry, responder): EntryResponder<Types>| {
-            let decoded = shared.decode(&entry).map_err(|error| {
-                tracing::error!(%error, index = entry.log_id.index(), "an entry cannot be applied");
-                io::Error::new(io::ErrorKind::InvalidData, error)
-            })?;
-            Ok(((entry, responder), decoded))
-        };
-        batch.into_iter().map(decode).collect()
+fn decode<F: Fold>(shared: &Shared<F>, batch: Batch) -> io::Result<Decoded<F>> {
+    let decode = |item: io::Result<EntryResponder<Types>>| {
+        let (entry, responder) = item?;
+        let decoded = shared.decode(&entry).map_err(|error| {
+            tracing::error!(%error, index = entry.log_id.index(), "an entry cannot be applied");
+            io::Error::new(io::ErrorKind::InvalidData, error)
+        })?;
+        Ok(((entry, responder), decoded))
     };
-    if octets < POOLED_OCTETS { work() } else { compute(&*exec, DECODE_POOL, work).await }
+    batch.into_iter().map(decode).collect()
 }

@@ -37,7 +37,7 @@ pub(crate) fn members(stored: &StoredMembership) -> Members {
         .nodes()
         .map(|(&id, peer)| peer.member(id))
         .partition(|member: &Member| voter_ids.contains(&member.node_id));
-    Members { voters, learners }
+    Members { voters, learners, is_joint: stored.get_joint_config().len() > 1 }
 }
 
 /// Follows until cancelled or until consensus ends.

@@ -20,8 +20,8 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Until another attempt where there was no room for a snapshot.
 const ROOM_EVERY: Duration = Duration::from_secs(10);
 
-/// The task: a cut when one is due, then the log up to the cut before it is purged, so that an older snapshot plus the
-/// log is enough when the newest is damaged.
+/// The task: a cut when one is due, then the log up to the last cut but two is purged: an older snapshot plus the log is enough
+/// when the newest is damaged, and who was away while the log grew by two cuts needs no snapshot.
 pub(crate) async fn cut_when_due<F: Fold>(
     raft: Raft<Types, Machine<F>>,
     shared: Arc<Shared<F>>,
@@ -29,7 +29,7 @@ pub(crate) async fn cut_when_due<F: Fold>(
 ) {
     let metrics = raft.data_metrics();
     let mut ended = shared.cuts.ended();
-    let mut newest = snapshot_index(&metrics);
+    let (mut newest, mut behind) = (snapshot_index(&metrics), None);
     loop {
         tokio::select! {
             biased;
@@ -66,7 +66,8 @@ pub(crate) async fn cut_when_due<F: Fold>(
         };
         // One that is not newer takes the place of one that was damaged.
         if let Some(before) = newest.filter(|before| *before < index)
-            && raft.trigger().purge_log(before).await.is_err()
+            && let Some(purged) = behind.replace(before)
+            && raft.trigger().purge_log(purged).await.is_err()
         {
             return;
         }

@@ -25,6 +25,31 @@ async fn a_learner_catches_up_and_becomes_a_voter() {
     assert_eq!(leader.status().members.voters.len(), 2);
 }
 
+/// Whoever asked for it went before it was through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_given_up_halfway_can_be_finished() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.join(2).await;
+    cluster.agree().await;
+    let leader = cluster.leader().await;
+    cluster.nodes[1].kill().await;
+    let begun = async || leader.status().members.is_joint.then_some(());
+    tokio::select! {
+        outcome = leader.promote(2) => panic!("one of the two is gone: {outcome:?}"),
+        () = eventually("change that was begun", begun) => {}
+    }
+    cluster.nodes[1].start().await;
+    eventually("vote of both", async || {
+        let status = leader.status();
+        (status.members.voters.len() == 2 && status.applied_index == status.last_log_index).then_some(())
+    })
+    .await;
+    assert!(leader.status().members.is_joint, "nobody goes on with it");
+    eventually("finished change", async || leader.finish_change().await.ok()).await;
+    let members = leader.status().members;
+    assert_eq!((members.is_joint, members.voters.len(), members.learners.len()), (false, 2, 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_that_make_no_sense_are_refused() {
     let cluster = Cluster::of(1).await;
