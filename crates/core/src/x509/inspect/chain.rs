@@ -97,7 +97,8 @@ impl Link<'_> {
         let Some([tbs, algorithm, signature]) = parts.as_deref() else {
             return false;
         };
-        let Some(known) = SignatureAlgorithm::from_der(algorithm.raw) else {
+        let Some(known) = SignatureAlgorithm::from_der(algorithm.raw).filter(|_| signature.tag == der::BIT_STRING)
+        else {
             return false;
         };
         matches!(signature.content.split_first(), Some((0, bits)) if key.verifies(known, tbs.raw, bits))

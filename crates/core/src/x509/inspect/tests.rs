@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use super::*;
-use crate::x509::pem;
+use crate::x509::{der, pem};
 
 /// Root, intermediate with path length 0, leaf; all by openssl, valid from `start` for 10, 5 and 1 days.
 struct Estate {
@@ -94,6 +94,22 @@ fn times_at_both_ends_and_pieces_missing() {
     );
     let foreign = verify_chain(&leaf, &between, &[other.der("root")], at(0)).map(|chain| chain.len());
     assert_eq!(foreign, Err(ChainError::SignatureInvalid("CN=between".to_owned())));
+}
+
+/// What is not signed over is read as strictly: whoever serves the certificate has readers that do.
+#[test]
+fn a_signature_is_a_bit_string() {
+    let estate = Estate::new();
+    let (between, root) = ([estate.der("between")], [estate.der("root")]);
+    let mut leaf = estate.der("leaf");
+    let tag = {
+        let parts = der::elements(der::only(der::SEQUENCE, &leaf).unwrap(), 3).unwrap();
+        leaf.len() - parts[2].raw.len()
+    };
+    assert_eq!(leaf[tag], der::BIT_STRING);
+    leaf[tag] = 0x83;
+    let outcome = verify_chain(&leaf, &between, &root, at(0)).map(|chain| chain.len());
+    assert!(outcome.is_err(), "{outcome:?}");
 }
 
 #[test]
