@@ -55,14 +55,6 @@ impl fmt::Display for Payload {
     }
 }
 
-/// Octets of an entry's payload; 0 for entries of consensus itself.
-pub(crate) fn payload_octets(entry: &Entry) -> usize {
-    match &entry.payload {
-        EntryPayload::Normal(payload) => payload.0.len(),
-        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-    }
-}
-
 /// What the membership record says of a member.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Peer {

@@ -18,7 +18,7 @@ use super::replica::{Outcome, Refusal, Replica, ReplicaCut};
 use super::waiters::{Answer, Waiters};
 use crate::clocks::Clocks;
 use crate::consensus::store::Basis;
-use crate::consensus::{Entry, EntryPayload, payload_octets};
+use crate::consensus::{Entry, EntryPayload};
 use crate::error::ProposeError;
 use crate::limits::DIGESTS_MAX;
 use crate::member::Mark;
@@ -160,7 +160,10 @@ impl<F: Fold> Shared<F> {
     /// Applies one entry to state; nobody is told yet.
     pub(crate) fn apply(self: &Arc<Self>, entry: &Entry, decoded: Option<DecodedEntry<F::Event>>) -> Settled<F::Event> {
         let wants_digest = decoded.as_ref().is_some_and(|decoded| decoded.digest);
-        let octets = payload_octets(entry);
+        let octets = match &entry.payload {
+            EntryPayload::Normal(payload) => payload.0.len(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        };
         let (term, outcome, cut) = {
             let mut replica = self.replica.write().expect(WHOLE);
             let outcome = replica.apply(entry, decoded);
