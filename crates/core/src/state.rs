@@ -167,6 +167,14 @@ pub struct Node {
     pub learner: bool,
 }
 
+impl Node {
+    /// Whether it may lead where that data key is in use: it is to vote, holds the key, and has proved that it can open one. When the
+    /// key has just been replaced nobody has proved anything of the new one yet.
+    pub fn may_lead(&self, data_key_id: u64) -> bool {
+        !self.removed && !self.learner && self.proved.is_some() && self.wrapped.contains_key(&data_key_id)
+    }
+}
+
 /// What state remembers of an identity certificate; the DER is in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IdentityState {

@@ -23,12 +23,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Entries that an heir may lack: about as many as are sent while it is asked.
 const BEHIND_ENTRIES_MAX: u64 = 1024;
 
-/// The servers that may lead: they vote and go on voting, hold the data key in use, and have proved that they can open
-/// one: when it has just been replaced nobody has proved anything of the new one yet.
+/// The servers that may lead.
 fn entitled(cluster: &Cluster) -> BTreeSet<NodeId> {
-    let opens = |node: &&Node| node.proved.is_some() && node.wrapped.contains_key(&cluster.data_key_id);
-    let stay = cluster.nodes.values().filter(|node| !node.removed && !node.learner);
-    stay.filter(opens).map(|node| node.record.id).collect()
+    let may_lead = |node: &&Node| node.may_lead(cluster.data_key_id);
+    cluster.nodes.values().filter(may_lead).map(|node| node.record.id).collect()
 }
 
 /// The other servers that vote and may lead.

@@ -169,8 +169,8 @@ fn remove(draft: &mut Draft<'_>, id: NodeId) -> Result<(), Rejection> {
 /// sealed would be lost.
 fn has_heir(draft: &Draft<'_>, id: NodeId) -> Result<(), Rejection> {
     let cluster = &draft.state.cluster;
-    let mut others = cluster.nodes.values().filter(|other| !other.removed && !other.learner && other.record.id != id);
-    if others.any(|other| other.proved.is_some() && other.wrapped.contains_key(&cluster.data_key_id)) {
+    let mut others = cluster.nodes.values().filter(|other| other.record.id != id);
+    if others.any(|other| other.may_lead(cluster.data_key_id)) {
         return Ok(());
     }
     let message = format!("node {id} is the last one of the cluster that has proved to open the data key and may vote");
