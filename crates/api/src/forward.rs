@@ -70,7 +70,8 @@ impl Forwarder {
             timeout_ms: COMMAND_TIMEOUT.as_millis() as u32,
             request_id: call.request_id.map(|id| Bytes::copy_from_slice(&id.0)).unwrap_or_default(),
             caller_key: call.key.map(|key| Bytes::copy_from_slice(&key)).unwrap_or_default(),
-            applied_index: log.applied().borrow().index,
+            // What its state shows, and agents are told of, may be ahead of what it says to have applied.
+            applied_index: log.read(|view| view.index),
         };
         let answer = link.send(request).await?;
         if !answer.status.is_empty() {

@@ -59,10 +59,10 @@ pub const LEADER_WAIT: Duration = Duration::from_secs(1);
 pub const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// How long a command may take once it is under way; past it the outcome is unknown.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a read waits for the state its token asks for.
+/// How long a read waits for the state its token asks for, and a forwarded command until the leader has applied what the server
+/// that forwards it has.
 pub const BEHIND_WAIT: Duration = Duration::from_secs(2);
-/// How long a forwarded command waits until the leader has applied what the server that forwards has, and its answer until its
-/// effect is seen on that server: several heartbeats.
+/// How long the answer to a forwarded command waits until its effect is seen on the server that forwarded it: several heartbeats.
 pub const READ_OWN_WAIT: Duration = Duration::from_millis(500);
 /// Commands forwarded to this server and under way at once.
 pub const FORWARDED_MAX: usize = 4096;

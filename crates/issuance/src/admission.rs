@@ -90,9 +90,9 @@ impl Work for Admission {
 pub(crate) fn steps(cluster: &Cluster, members: &Members, me: NodeId) -> Vec<Step> {
     let mut steps: Vec<_> =
         cluster.nodes.iter().filter_map(|(id, node)| step(cluster, members, me, *id, node)).collect();
-    let ends_change = |it: &Step| matches!(it, Step::Promote(_) | Step::Demote(_) | Step::Remove(_) | Step::HandOver);
+    let ends_change = |it: &Step| matches!(it, Step::Demote(_) | Step::Remove(_) | Step::HandOver);
     if members.is_joint && !steps.iter().any(ends_change) {
-        // First: others may wait for a server that is not there.
+        // First: a promotion, too, may wait for a server that is not there.
         steps.insert(0, Step::Finish);
     }
     steps

@@ -36,14 +36,17 @@ pub(crate) fn heirs(tools: &Tools) -> Vec<NodeId> {
     voters.filter(|id| *id != tools.node_id && entitled.contains(id)).collect()
 }
 
+/// What the heirs say that answer, those first that have most of the log.
+async fn answers(tools: &Tools) -> Vec<StatusResponse> {
+    let ask = |id| async move { peer::status_of(&tools.log, id, ANSWER_TIMEOUT).await.ok() };
+    let mut there: Vec<_> = join_all(heirs(tools).into_iter().map(ask)).await.into_iter().flatten().collect();
+    there.sort_by_key(|heir| std::cmp::Reverse(heir.last_log_index));
+    there
+}
+
 /// The heirs that answer and have room for the log, those first that have most of it.
 pub(crate) async fn heirs_with_room(tools: &Tools) -> Vec<NodeId> {
-    let ask = |id| async move { peer::status_of(&tools.log, id, ANSWER_TIMEOUT).await.ok() };
-    let mut able: Vec<StatusResponse> =
-        join_all(heirs(tools).into_iter().map(ask)).await.into_iter().flatten().collect();
-    able.retain(|heir| !heir.no_room);
-    able.sort_by_key(|heir| std::cmp::Reverse(heir.last_log_index));
-    able.into_iter().map(|heir| heir.node_id).collect()
+    answers(tools).await.into_iter().filter(|heir| !heir.no_room).map(|heir| heir.node_id).collect()
 }
 
 /// Hands leadership to whoever is furthest of those that may lead, whether it answers or not: for a leader that is of no use.
@@ -52,10 +55,12 @@ pub(crate) async fn give_up(tools: &Tools) {
     tools.log.hand_over(|id| heirs.contains(&id)).await;
 }
 
-/// Hands leadership to whoever is furthest of those that may lead, answer and have room. Nobody is asked where there is none: a
+/// Hands leadership to whoever is furthest of those that may lead and are able to. Nobody is asked where there is none: a
 /// leader that waits for an heir takes no writes.
 pub(crate) async fn hand_over(tools: &Tools) {
-    let heirs = heirs_with_room(tools).await;
+    let ours = tools.log.status().last_log_index;
+    let able = |heir: &StatusResponse| is_able(heir, ours).is_ok();
+    let heirs: Vec<_> = answers(tools).await.into_iter().filter(able).map(|heir| heir.node_id).collect();
     tools.log.hand_over(|id| heirs.contains(&id)).await;
 }
 

@@ -9,6 +9,7 @@ mod clocks;
 mod cluster;
 mod failover;
 mod membership;
+mod planted;
 mod restart;
 mod retention;
 mod simulated;

@@ -20,8 +20,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::dispatch::run_encoded;
-use crate::doors::Doors;
-use crate::limits::{READ_OWN_WAIT, STREAM_IN_FLIGHT_MAX};
+use crate::doors::{Doors, read_failed};
+use crate::limits::{BEHIND_WAIT, STREAM_IN_FLIGHT_MAX};
 use crate::{refuse, trace};
 
 /// `certwright.internal.v1.Forward`.
@@ -40,12 +40,14 @@ impl ForwardService {
 
     async fn answer(&self, peer: PeerNode, request: ForwardRequest) -> ForwardResponse {
         let id = request.id;
-        // A leader may apply later than its followers what it has committed, removals among it. One that does not get there in
-        // time answers out of what it knows.
-        let _ = self.doors.log.wait_applied(request.applied_index, READ_OWN_WAIT).await;
-        let answer = match self.member(peer) {
-            Ok(()) => self.run(request).await,
-            Err(rejection) => Err(rejection),
+        // A leader may apply later than its followers what it has committed, removals among it: what it knew before would answer
+        // another question.
+        let answer = match self.doors.log.wait_applied(request.applied_index, BEHIND_WAIT).await.map_err(read_failed) {
+            Ok(()) => match self.member(peer) {
+                Ok(()) => self.run(request).await,
+                Err(rejection) => Err(rejection),
+            },
+            Err(behind) => Err(behind),
         };
         let (message, status) = match answer {
             Ok(message) => (message, Bytes::new()),

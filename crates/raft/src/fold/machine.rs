@@ -6,10 +6,8 @@ use std::io;
 use std::sync::Arc;
 
 use certwright_core::log::Fold;
-use certwright_proto::storage::DecodedEntry;
 use certwright_seams::exec::compute;
-use futures_util::future::{BoxFuture, maybe_done};
-use futures_util::{FutureExt, Stream, StreamExt, poll};
+use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{RaftSnapshotBuilder, Snapshot};
 
@@ -23,14 +21,6 @@ use crate::wal::is_lack_of_space;
 const BATCH_ENTRIES: usize = 64;
 /// The pool on which snapshots are encoded and decoded.
 const POOL: &str = "snapshot";
-/// The pool on which a batch that waits is decoded while the one before it is applied: at a start the log behind the snapshot is
-/// one long row of them.
-const DECODE_POOL: &str = "decode";
-
-/// Entries as they come.
-type Batch = Vec<io::Result<EntryResponder<Types>>>;
-/// Entries that were decoded, with who waits for them.
-type Decoded<F> = Vec<(EntryResponder<Types>, Option<DecodedEntry<<F as Fold>::Event>>)>;
 type SnapshotOf = openraft::alias::SnapshotOf<Types, SnapshotFile>;
 
 /// The state machine.
@@ -91,27 +81,22 @@ impl<F: Fold> RaftStateMachine<Types> for Machine<F> {
         Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + Send,
     {
         let mut batches = entries.ready_chunks(BATCH_ENTRIES);
-        let mut ahead = None;
-        loop {
-            let batch = match ahead.take() {
-                Some(decoded) => decoded.await,
-                None => match batches.next().await {
-                    Some(batch) => decode(&self.shared, batch),
-                    None => return Ok(()),
-                },
-            }?;
-            if let Some(Some(next)) = batches.next().now_or_never() {
-                ahead = Some(self.decode_ahead(next).await);
-            }
+        while let Some(batch) = batches.next().await {
             let mut settled = Vec::with_capacity(batch.len());
             let mut responders = Vec::new();
-            for ((entry, responder), decoded) in batch {
+            for item in batch {
+                let (entry, responder) = item?;
+                let decoded = self.shared.decode(&entry).map_err(|error| {
+                    tracing::error!(%error, index = entry.log_id.index(), "an entry cannot be applied");
+                    io::Error::new(io::ErrorKind::InvalidData, error)
+                })?;
                 settled.push(self.shared.apply(&entry, decoded));
                 responders.extend(responder);
             }
             self.shared.settle(&settled);
             responders.into_iter().for_each(|responder| responder.send(()));
         }
+        Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder<F> {
@@ -135,33 +120,4 @@ impl<F: Fold> RaftStateMachine<Types> for Machine<F> {
         let newest = compute(&*self.shared.seams.exec, POOL, move || snapshots.newest()).await?;
         Ok(newest.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
-}
-
-impl<F: Fold> Machine<F> {
-    /// Begins to decode a batch elsewhere; answers what waits for the end of that.
-    async fn decode_ahead(&self, batch: Batch) -> BoxFuture<'static, io::Result<Decoded<F>>> {
-        let shared = Arc::clone(&self.shared);
-        let exec = Arc::clone(&shared.seams.exec);
-        let work = async move { compute(&*exec, DECODE_POOL, move || decode(&shared, batch)).await };
-        let mut decoding = Box::pin(maybe_done(work));
-        // Work is queued when it is asked for first.
-        let _ = poll!(decoding.as_mut());
-        Box::pin(async move {
-            decoding.as_mut().await;
-            decoding.as_mut().take_output().expect("it has just ended, and nobody else takes it")
-        })
-    }
-}
-
-/// A batch of entries with what they hold.
-fn decode<F: Fold>(shared: &Shared<F>, batch: Batch) -> io::Result<Decoded<F>> {
-    let decode = |item: io::Result<EntryResponder<Types>>| {
-        let (entry, responder) = item?;
-        let decoded = shared.decode(&entry).map_err(|error| {
-            tracing::error!(%error, index = entry.log_id.index(), "an entry cannot be applied");
-            io::Error::new(io::ErrorKind::InvalidData, error)
-        })?;
-        Ok(((entry, responder), decoded))
-    };
-    batch.into_iter().map(decode).collect()
 }

@@ -18,7 +18,7 @@ use crate::limits::{BACKFILL_PAUSE, BACKFILL_PORTION_OCTETS_MAX, BACKFILL_TIMEOU
 use crate::peer::channels::{Channels, Lane};
 use crate::peer::client::raft_client;
 use crate::wal::Record;
-use crate::wal::gaps::{Gap, Gaps, Progress};
+use crate::wal::gaps::{Gap, Gaps, Judged, Progress};
 
 /// The pool on which segments are written.
 const POOL: &str = "backfill";
@@ -38,6 +38,8 @@ enum Obstacle {
     Refused(u64, String),
     #[error("what members sent does not chain to the end of the gap: it was thrown away")]
     DoesNotChain,
+    #[error("history was let go up to somewhere within it: what is above that is fetched on its own")]
+    Divided,
     #[error("too little room on the disk")]
     NoRoom,
     #[error("{0}")]
@@ -115,12 +117,14 @@ impl<F: Fold> Backfill<F> {
                 }
             }
         }
-        let chains = self.on_disk(gap, move |gaps, gap| gaps.finish(gap, at)).await?;
-        if chains {
-            return Ok(());
+        match self.on_disk(gap, move |gaps, gap| gaps.finish(gap, at)).await? {
+            Judged::Filled => Ok(()),
+            Judged::Divided => Err(Obstacle::Divided),
+            Judged::DoesNotChain => {
+                self.shared.metrics.backfills_discarded.inc();
+                Err(Obstacle::DoesNotChain)
+            }
         }
-        self.shared.metrics.backfills_discarded.inc();
-        Err(Obstacle::DoesNotChain)
     }
 
     async fn on_disk<T: Send + 'static>(

@@ -236,7 +236,7 @@ impl<F: Fold> Log<F> {
         tokio::spawn(Arc::clone(&witness).run(cancel.clone()));
         let backfill = Backfill { me: node_id, shared: Arc::clone(&shared), channels: Arc::clone(&channels), gaps };
         tokio::spawn(backfill.run(cancel.clone()));
-        tokio::spawn(cut_when_due(raft.clone(), Arc::clone(&shared), cancel.clone()));
+        tokio::spawn(cut_when_due(raft.clone(), Arc::clone(&shared), Arc::clone(&snapshots), cancel.clone()));
         let projection = Projection::new(projection);
         let (metrics, entries_of) = (shared.metrics.clone(), Arc::clone(&entries));
         let worker = Worker { projection: projection.clone(), projector, entries: entries_of, metrics, log_end };

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certwright_core::log::Fold;
+use certwright_seams::exec::compute;
 use openraft::Raft;
-use openraft::async_runtime::WatchReceiver;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::consensus::{LogId, Types};
+use crate::consensus::Types;
 use crate::fold::machine::Machine;
 use crate::fold::shared::Shared;
+use crate::snapshot::Snapshots;
+
+/// The pool on which the names of snapshots are read.
+const POOL: &str = "snapshot";
 
 /// Between two times that consensus is asked for a cut.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -25,11 +29,10 @@ const ROOM_EVERY: Duration = Duration::from_secs(10);
 pub(crate) async fn cut_when_due<F: Fold>(
     raft: Raft<Types, Machine<F>>,
     shared: Arc<Shared<F>>,
+    snapshots: Arc<Snapshots>,
     cancel: CancellationToken,
 ) {
-    let metrics = raft.data_metrics();
     let mut ended = shared.cuts.ended();
-    let (mut newest, mut behind) = (snapshot_index(&metrics), None);
     loop {
         tokio::select! {
             biased;
@@ -41,6 +44,8 @@ pub(crate) async fn cut_when_due<F: Fold>(
         if !shared.cuts.is_due() {
             continue;
         }
+        // As they lie there, whoever cut them: a server that is started again between two cuts purges as any other.
+        let kept = kept(&shared, &snapshots).await;
         let before = ended.borrow_and_update().count;
         let end = loop {
             // Consensus passes over it while it has not noticed yet that the cut before has ended.
@@ -64,20 +69,26 @@ pub(crate) async fn cut_when_due<F: Fold>(
             shared.cuts.want();
             continue;
         };
+        shared
+            .metrics
+            .snapshot_index
+            .set(i64::try_from(index.max(kept.last().copied().unwrap_or(0))).unwrap_or(i64::MAX));
         // One that is not newer takes the place of one that was damaged.
-        if let Some(before) = newest.filter(|before| *before < index)
-            && let Some(purged) = behind.replace(before)
-            && raft.trigger().purge_log(purged).await.is_err()
+        if let [.., behind, newest] = kept[..]
+            && newest < index
+            && raft.trigger().purge_log(behind).await.is_err()
         {
             return;
         }
-        newest = snapshot_index(&metrics).max(Some(index));
-        shared.metrics.snapshot_index.set(newest.map_or(0, |index| i64::try_from(index).unwrap_or(i64::MAX)));
     }
 }
 
-fn snapshot_index(
-    metrics: &openraft::alias::WatchReceiverOf<Types, openraft::metrics::RaftDataMetrics<Types>>,
-) -> Option<u64> {
-    metrics.borrow_watched().snapshot.as_ref().map(LogId::index)
+/// Up to where each snapshot on disk reaches, oldest first.
+async fn kept<F: Fold>(shared: &Shared<F>, snapshots: &Arc<Snapshots>) -> Vec<u64> {
+    let snapshots = Arc::clone(snapshots);
+    let kept = compute(&*shared.seams.exec, POOL, move || snapshots.indexes()).await;
+    kept.unwrap_or_else(|error| {
+        tracing::warn!(%error, "snapshots cannot be listed: nothing is purged this time");
+        Vec::new()
+    })
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use certwright_core::log::Fold;
+use certwright_core::mutant::{self, Mutant};
 use futures_util::future::join_all;
 use openraft::Raft;
 use openraft::async_runtime::WatchReceiver;
@@ -51,9 +52,11 @@ enum Verdict {
 /// answered objects, and of those who have proof the one whose log is longest leads, of equal ones the lowest id.
 fn verdict(me: u64, voters: &[BTreeSet<u64>], said: &BTreeMap<u64, Testimony>) -> Verdict {
     let agrees = |id: &&u64| matches!(said.get(id), Some(Testimony::Dead(_)));
-    let quorum = voters.iter().all(|set| 2 * set.iter().filter(agrees).count() > set.len());
-    let votes = |id: &u64| voters.iter().any(|set| set.contains(id));
-    let objection = said.values().any(|testimony| *testimony == Testimony::Alive);
+    let quorum = voters.iter().all(|set| 2 * set.iter().filter(agrees).count() > set.len())
+        || mutant::is(Mutant::DeathByMinority);
+    let votes = |id: &u64| voters.iter().any(|set| set.contains(id)) || mutant::is(Mutant::LearnerFollows);
+    let objection =
+        said.values().any(|testimony| *testimony == Testimony::Alive) && !mutant::is(Mutant::DeathDespiteObjection);
     if objection || !quorum || voters.is_empty() {
         return Verdict::Doubt;
     }
@@ -61,7 +64,8 @@ fn verdict(me: u64, voters: &[BTreeSet<u64>], said: &BTreeMap<u64, Testimony>) -
         Testimony::Dead(last) => Some((*last, std::cmp::Reverse(*id))),
         Testimony::Alive => None,
     });
-    match candidates.max() {
+    let first = if mutant::is(Mutant::ShortestLogFollows) { candidates.min() } else { candidates.max() };
+    match first {
         Some((_, std::cmp::Reverse(id))) if id == me => Verdict::Mine,
         _ => Verdict::Anothers,
     }

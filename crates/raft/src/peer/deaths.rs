@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use certwright_core::mutant::{self, Mutant};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -81,7 +82,10 @@ impl Deaths {
 
     /// Whether this node itself has proved that the leader of that vote is dead.
     pub(crate) fn is_buried(&self, leader: &Vote) -> bool {
-        self.proved().as_ref() == Some(leader)
+        let of_any_term = |proved: &Vote| {
+            mutant::is(Mutant::DeathInEveryTerm) && proved.leader_id().voted_for == leader.leader_id().voted_for
+        };
+        self.proved().as_ref().is_some_and(|proved| proved == leader || of_any_term(proved))
     }
 
     /// Stands for the term after that leader's.
@@ -97,7 +101,7 @@ impl Deaths {
 
     /// Whether a request for votes that says that this leader is dead may void its lease here: only on own proof.
     pub(crate) fn voids_lease(&self, dead: &Vote) -> bool {
-        self.is_buried(dead) && !self.is_linked(dead.leader_id().voted_for)
+        mutant::is(Mutant::DeathByHearsay) || self.is_buried(dead) && !self.is_linked(dead.leader_id().voted_for)
     }
 }
 

@@ -110,6 +110,12 @@ impl Snapshots {
             .collect())
     }
 
+    /// Up to which entry each snapshot reaches, oldest first, as its name says. Blocks.
+    pub(crate) fn indexes(&self) -> io::Result<Vec<u64>> {
+        let index = |path: &PathBuf| path.file_name()?.to_str()?.split('-').next()?.parse().ok();
+        Ok(self.list(SUFFIX)?.iter().filter_map(index).collect())
+    }
+
     /// Names sort as the snapshots do: by index, then by term.
     fn path(&self, last: Option<&LogId>) -> PathBuf {
         let (index, term) = last.map_or((0, 0), |id| (id.index(), term_of(id)));

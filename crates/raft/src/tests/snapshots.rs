@@ -90,6 +90,27 @@ async fn snapshots_are_cut_by_volume_and_two_are_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_behind_two_cuts_goes_although_the_server_starts_again_after_every_cut() {
+    let mut cluster = cutting(1).await;
+    for life in 0..3_u64 {
+        let before = snapshots(&cluster, 0).pop();
+        let leader = cluster.leader().await;
+        for number in 0..12 {
+            let number = 100 * life + number;
+            leader.propose(say(number, "loose", None, &format!("{number}{}", "x".repeat(WORD_OCTETS)))).await.unwrap();
+        }
+        eventually("a snapshot", async || (snapshots(&cluster, 0).pop() > before).then_some(())).await;
+        // What comes after the cut in this life is less than another one is due at.
+        if life < 2 {
+            cluster.nodes[0].kill().await;
+            cluster.nodes[0].start().await;
+        }
+    }
+    let log = cluster.leader().await;
+    eventually("purge", async || (log.first_live_index() > 1).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_told_of_a_cut_before_it_was_made_causes_no_second_one() {
     let cluster = cutting(1).await;
     let leader = cluster.leader().await;

@@ -42,6 +42,17 @@ pub(crate) struct Gap {
     pub(crate) filled: bool,
 }
 
+/// What became of a gap that was fetched to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Judged {
+    /// It is shown.
+    Filled,
+    /// What was fetched is no part of the log.
+    DoesNotChain,
+    /// It is no gap any more: [`Gaps::divide`] made two of it meanwhile.
+    Divided,
+}
+
 /// How far a gap is filled with what is not proved yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Progress {
@@ -357,19 +368,22 @@ impl Gaps {
     }
 
     /// Judges a gap that was fetched to its end: shows it when it chains, throws it away when it does not.
-    pub(crate) fn finish(&self, gap: &Gap, end: Progress) -> io::Result<bool> {
+    pub(crate) fn finish(&self, gap: &Gap, end: Progress) -> io::Result<Judged> {
         if (end.next_index, end.chain) != (gap.to, gap.to_chain) {
             self.remove(gap, &[])?;
-            return Ok(false);
+            return Ok(Judged::DoesNotChain);
         }
+        let mut judged = Judged::Divided;
         self.change(|list| {
             for known in list.iter_mut().filter(|known| known.from == gap.from && known.to == gap.to) {
-                known.filled = true;
+                (known.filled, judged) = (true, Judged::Filled);
             }
         })?;
-        self.load();
-        self.changes.send_modify(|filled| *filled += 1);
-        Ok(true)
+        if judged == Judged::Filled {
+            self.load();
+            self.changes.send_modify(|filled| *filled += 1);
+        }
+        Ok(judged)
     }
 
     /// Octets that may still be written here.

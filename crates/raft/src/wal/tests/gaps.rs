@@ -4,7 +4,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::wal::gaps::{Gap, Gaps, Progress};
+use crate::wal::floor::Floor;
+use crate::wal::gaps::{Gap, Gaps, Judged, Progress};
 
 const FROM: u64 = 5;
 const TO: u64 = 60;
@@ -58,7 +59,7 @@ async fn a_gap_knows_the_chain_at_both_ends_for_good() {
     assert_eq!(gaps.unfilled(0), Some(gap.clone()));
     assert_eq!(held(&gaps, &wal).len() as u64, FROM);
     let end = gaps.add(gaps.progress(&gap).unwrap(), &records(FROM, TO, 1, 300)).unwrap();
-    assert!(gaps.finish(&gap, end).unwrap());
+    assert_eq!(gaps.finish(&gap, end).unwrap(), Judged::Filled);
     let next = gaps.unfilled(0).unwrap();
     assert_eq!((next.from, next.from_chain, next.to), (TO, chain_before(TO), TO + 9));
 }
@@ -75,12 +76,34 @@ async fn what_does_not_chain_is_thrown_away_whole() {
     assert!(gaps.add(middle, &altered[11..]).is_err(), "entries that do not follow");
     let end = gaps.add(middle, &altered[10..]).unwrap();
     assert_eq!(held(&gaps, &wal).len() as u64, FROM, "nothing is shown before it is proved");
-    assert!(!gaps.finish(&gap, end).unwrap());
+    assert_eq!(gaps.finish(&gap, end).unwrap(), Judged::DoesNotChain);
     assert_eq!(gaps.progress(&gap).unwrap(), start);
     // One that ends early is none either.
     let short = gaps.add(start, &records(FROM, TO - 1, 1, 300)).unwrap();
-    assert!(!gaps.finish(&gap, short).unwrap());
+    assert_eq!(gaps.finish(&gap, short).unwrap(), Judged::DoesNotChain);
     assert_eq!(gaps.unfilled(0), Some(gap));
+}
+
+#[tokio::test]
+async fn a_gap_that_is_divided_while_it_is_fetched_is_not_filled() {
+    const FIRST: u64 = (FROM + TO) / 2;
+    let rig = Rig::new(4);
+    let (_, gaps) = jumped(&rig).await;
+    let gap = gaps.unfilled(0).unwrap();
+    let end = gaps.add(gaps.progress(&gap).unwrap(), &records(FROM, TO, 1, 300)).unwrap();
+    gaps.divide(&Floor { first_index: FIRST, chain: chain_before(FIRST) }).unwrap();
+    let filled = *gaps.changes().borrow();
+    assert_eq!(gaps.finish(&gap, end).unwrap(), Judged::Divided);
+    assert_eq!(*gaps.changes().borrow(), filled, "nobody is told of entries that are not there");
+    // Each half is filled on its own.
+    for (from, to) in [(FROM, FIRST), (FIRST, TO)] {
+        let half = gaps.unfilled(0).unwrap();
+        assert_eq!((half.from, half.to), (from, to));
+        let at = gaps.progress(&half).unwrap();
+        let end = gaps.add(at, &records(at.next_index, to, 1, 300)).unwrap();
+        assert_eq!(gaps.finish(&half, end).unwrap(), Judged::Filled);
+    }
+    assert_eq!(gaps.unfilled(0), None);
 }
 
 #[tokio::test]
@@ -90,7 +113,7 @@ async fn a_damaged_segment_of_a_filled_gap_is_fetched_again() {
     let gap = gaps.unfilled(0).unwrap();
     let start = gaps.progress(&gap).unwrap();
     let end = gaps.add(start, &records(FROM, TO, 1, 300)).unwrap();
-    assert!(gaps.finish(&gap, end).unwrap());
+    assert_eq!(gaps.finish(&gap, end).unwrap(), Judged::Filled);
     let segment = backfill().join(segment::file_name(FROM + 1));
     rig.disk.flip(&segment, 40, 1).unwrap();
     assert_eq!(open(&rig).unwrap().unfilled(0), Some(gap));
@@ -149,7 +172,7 @@ fn fill(rig: &Rig, rng: &mut StdRng) -> Result<u64, u64> {
             at = gaps.add(at, &records(at.next_index, to, 1, 300))?;
             sure = at.next_index;
         }
-        assert!(gaps.finish(&gap, at)?);
+        assert_eq!(gaps.finish(&gap, at)?, Judged::Filled);
         Ok(())
     };
     match work() {
@@ -170,7 +193,7 @@ async fn verification_reads_what_fills_a_gap() {
     let middle = gaps.add(gaps.progress(&gap).unwrap(), &records(FROM, 40, 1, 300)).unwrap();
     assert_eq!(rig.verify().absent, vec![(40, TO - 1)]);
     let end = gaps.add(middle, &records(40, TO, 1, 300)).unwrap();
-    assert!(gaps.finish(&gap, end).unwrap());
+    assert_eq!(gaps.finish(&gap, end).unwrap(), Judged::Filled);
     let report = rig.verify();
     assert_eq!((report.finding, report.absent, report.entries), (None, vec![], TO + 3));
     for name in rig.disk.list(backfill()).unwrap().iter().filter(|name| segment::parse_name(name).is_some()) {

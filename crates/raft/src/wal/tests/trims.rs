@@ -1,7 +1,7 @@
 //! Deleting the oldest segments: what stays reads, verifies and opens, wherever a power cut came.
 
 use super::*;
-use crate::wal::gaps::Gaps;
+use crate::wal::gaps::{Gaps, Judged};
 
 const COUNT: u64 = 100;
 
@@ -337,7 +337,7 @@ async fn jumped(seed: u64, fetched: u64) -> (Rig, Wal, Gaps) {
         at = gaps.add(at, &records(at.next_index, to, 1, 4000)).unwrap();
     }
     if at.next_index == 60 {
-        assert!(gaps.finish(&gap, at).unwrap());
+        assert_eq!(gaps.finish(&gap, at).unwrap(), Judged::Filled);
     }
     (rig, wal, gaps)
 }
@@ -352,7 +352,7 @@ async fn a_gap_across_the_floor_begins_there() {
     assert!(gaps.add(stale, &records(25, 35, 1, 4000)).is_err(), "nobody waits for that any more");
     wal.trim(floor(30)).unwrap();
     let end = gaps.add(gaps.progress(&gap).unwrap(), &records(30, 60, 1, 4000)).unwrap();
-    assert!(gaps.finish(&gap, end).unwrap());
+    assert_eq!(gaps.finish(&gap, end).unwrap(), Judged::Filled);
     drop(gaps);
     wal.close().await;
     let (wal, _) = rig.open();
