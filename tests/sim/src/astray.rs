@@ -20,8 +20,8 @@ use crate::stage::Stage;
 use crate::workload::watcher::Watcher;
 use crate::workload::{self, Window};
 
-/// How far the clocks go wrong: by an hour all that agents deliver is due, by a month their identities have lapsed, too.
-const AHEAD_MILLIS: [i64; 2] = [3_600_000, 30 * 86_400_000];
+/// How far the clocks go wrong: by an hour all that agents deliver is due, by a month or a year their identities have lapsed, too.
+const AHEAD_MILLIS: [i64; 3] = [3_600_000, 30 * 86_400_000, 365 * 86_400_000];
 /// Until log time has followed a majority of clocks.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(30);
 /// How far log time may be from true time once it was set back: five seconds, and what clocks differ by.

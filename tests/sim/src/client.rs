@@ -148,6 +148,13 @@ impl Client {
             .await
     }
 
+    /// Has leadership go to whoever is furthest, once, as `operator raft transfer` does; nobody waits for it.
+    pub(crate) async fn move_leadership(&self) {
+        let request = v1::TransferLeadershipRequest { name: String::new() };
+        let asked = self.once(async |channel| ClusterClient::new(channel).transfer_leadership(request.clone()).await);
+        tracing::debug!(moved = asked.await.is_some(), "leadership");
+    }
+
     /// Waits until so many servers vote and one of them leads.
     pub async fn voters(&self, wanted: usize) -> Result<v1::GetClusterResponse, Stuck> {
         let end = Instant::now() + PATIENCE;

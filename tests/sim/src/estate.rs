@@ -39,7 +39,7 @@ const SEGMENT_OCTETS: u64 = 64 * 1024;
 /// Octets of log between two snapshots: a few in every run.
 const SNAPSHOT_OCTETS: u64 = 48 * 1024;
 /// What a run may take at most, virtually.
-const DURATION_MAX: Duration = Duration::from_secs(400);
+const DURATION_MAX: Duration = Duration::from_secs(1200);
 /// How often a machine looks for its token.
 const POLL: Duration = Duration::from_millis(10);
 /// How soon a program that ended by itself is started again, as service managers do.

@@ -3,14 +3,16 @@
 //! It refuses damage that no majority could survive; a lost disk belongs to other tests.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::time::Duration;
 
-use certwright_seams::Entropy;
 use certwright_seams::sim::{Fault as DiskFault, Operation, SeededEntropy};
+use certwright_seams::{Disk, Entropy};
 use tokio::time::sleep;
 
 use crate::client::{Client, Stuck};
 use crate::estate::{Estate, Order};
+use crate::machine::VOLUME;
 
 /// How long the nemesis is at work.
 const WINDOW: Duration = Duration::from_secs(12);
@@ -48,9 +50,11 @@ enum Fault {
     ClockOff,
     AgentClock,
     HandOver,
+    LeadershipMoved,
+    SnapshotRots,
 }
 
-const FAULTS: [Fault; 20] = [
+const FAULTS: [Fault; 22] = [
     Fault::LeaderKilled,
     Fault::LeaderWithoutPower,
     Fault::FollowerKilled,
@@ -71,6 +75,8 @@ const FAULTS: [Fault; 20] = [
     Fault::ClockOff,
     Fault::AgentClock,
     Fault::HandOver,
+    Fault::LeadershipMoved,
+    Fault::SnapshotRots,
 ];
 
 /// Disturbs an estate for a while and heals it. The leader loses its power once in every run.
@@ -125,6 +131,7 @@ async fn strike(estate: &Estate, client: &Client, draw: &SeededEntropy, fault: F
     match fault {
         Fault::LeadersInTurn => return in_turn(estate, client, draw, &leader).await,
         Fault::OneLeftBehind => return leave_behind(estate, draw, &leader).await,
+        Fault::LeadershipMoved => client.move_leadership().await,
         _ => {}
     }
     begin(estate, draw, fault, &leader, &one);
@@ -180,8 +187,28 @@ fn begin(estate: &Estate, draw: &SeededEntropy, fault: Fault, leader: &str, one:
             estate.agents().iter().for_each(|it| estate.machine(it).step_clock(step));
         }
         Fault::HandOver => estate.stop(leader),
+        Fault::SnapshotRots => {
+            estate.order(Order::Kill(one.to_owned()));
+            rot(estate, one, draw);
+        }
         // They have acts of their own.
-        Fault::LeadersInTurn | Fault::OneLeftBehind => {}
+        Fault::LeadersInTurn | Fault::OneLeftBehind | Fault::LeadershipMoved => {}
+    }
+}
+
+/// Flips a bit of a server's newest snapshot. Its only one may be all that it has of what the others let go: that stays as it is.
+fn rot(estate: &Estate, server: &str, draw: &SeededEntropy) {
+    let (disk, directory) = (&estate.machine(server).disk, Path::new(VOLUME).join("server/snapshots"));
+    let mut found = disk.list(&directory).unwrap_or_default();
+    found.retain(|name| name.extension().is_some_and(|it| it == "snapshot"));
+    found.sort();
+    if let [.., _, newest] = &found[..] {
+        let path = directory.join(newest);
+        let octets = disk.read(&path, u64::MAX).map_or(0, |octets| octets.len() as u64);
+        let (offset, bit) = (draw.next_u64() % octets.max(1), draw.next_u64() % 8);
+        if disk.flip(&path, offset, 1 << bit).is_ok() {
+            estate.fault("snapshot with a bit flipped");
+        }
     }
 }
 
@@ -239,7 +266,7 @@ fn end(estate: &Estate, fault: Fault, leader: &str, one: &str) {
     let start = |name: &String| estate.order(Order::Start(name.clone()));
     match fault {
         Fault::LeaderKilled | Fault::LeaderWithoutPower => start(&leader.to_owned()),
-        Fault::FollowerKilled => start(&one.to_owned()),
+        Fault::FollowerKilled | Fault::SnapshotRots => start(&one.to_owned()),
         Fault::AllWithoutPower => estate.servers().iter().for_each(start),
         Fault::AgentWithoutPower => estate.agents().iter().for_each(start),
         Fault::LeaderCutOff | Fault::Split | Fault::OneWay | Fault::Bridge | Fault::Held | Fault::SlowNetwork => {
@@ -249,7 +276,7 @@ fn end(estate: &Estate, fault: Fault, leader: &str, one: &str) {
             estate.machine(one).heal();
         }
         // It was started again by itself.
-        Fault::HandOver | Fault::LeadersInTurn | Fault::OneLeftBehind => {}
+        Fault::HandOver | Fault::LeadersInTurn | Fault::OneLeftBehind | Fault::LeadershipMoved => {}
         Fault::AgentClock => estate.agents().iter().for_each(|it| estate.machine(it).heal()),
     }
 }
@@ -289,6 +316,8 @@ impl Fault {
             Self::ClockOff => "clock off",
             Self::AgentClock => "agents' clocks step",
             Self::HandOver => "leader stopped in good order",
+            Self::LeadershipMoved => "leadership moved on an operator's word",
+            Self::SnapshotRots => "server killed, its newest snapshot may rot",
         }
     }
 }

@@ -31,8 +31,10 @@ const ASLEEP: Duration = Duration::from_secs(6 * 3600).saturating_add(KEEP).satu
 const LONG: Duration = Duration::from_secs(18 * 3600);
 /// Certificates before it and after it: segments and snapshots on both sides.
 const CERTIFICATES: usize = 120;
-/// Everywhere.
-const GONE_WITHIN: Duration = Duration::from_secs(400);
+/// The longest that everybody may have been ahead of: what callers and agents know each other by lasts a year.
+const AHEAD_MAX: Duration = Duration::from_secs(60 * 86_400);
+/// Everywhere: a leader that had nothing to let go looks again ten minutes later.
+const GONE_WITHIN: Duration = Duration::from_secs(900);
 /// How long a server is without power.
 const DOWN: Duration = Duration::from_secs(2);
 
@@ -44,7 +46,7 @@ pub(crate) async fn let_go(
     was_ahead: Duration,
 ) -> Result<bool, Stuck> {
     let draw = estate.draw(9);
-    if !draw.next_u64().is_multiple_of(RUNS) {
+    if !draw.next_u64().is_multiple_of(RUNS) || was_ahead > AHEAD_MAX {
         return Ok(false);
     }
     estate.trace.tell("retention", format_args!("{KEEP:?}"));
