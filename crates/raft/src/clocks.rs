@@ -199,7 +199,8 @@ impl Clocks {
         if mutant::is(Mutant::ClockUnbounded) || mutant::is(Mutant::LogTimeGoesBack) {
             return Timestamp::from_millis(own);
         }
-        if let Some(base) = heard.base.filter(|_| mutant::is(Mutant::LogTimeFrozen)) {
+        // Before there is a log it is the epoch: nobody would come to anything.
+        if let Some(base) = heard.base.filter(|base| base.from.wall_millis > 0 && mutant::is(Mutant::LogTimeFrozen)) {
             return Timestamp::from_millis(base.from.wall_millis);
         }
         let passed = heard.base.map_or(0, |base| base.shows(monotonic));

@@ -30,7 +30,7 @@ const ASLEEP: Duration = Duration::from_secs(6 * 3600).saturating_add(KEEP).satu
 /// How much longer that one lasts.
 const LONG: Duration = Duration::from_secs(18 * 3600);
 /// Certificates before it and after it: segments and snapshots on both sides.
-const CERTIFICATES: usize = 120;
+const CERTIFICATES: usize = 240;
 /// The longest that everybody may have been ahead of: what callers and agents know each other by lasts a year.
 const AHEAD_MAX: Duration = Duration::from_secs(60 * 86_400);
 /// Everywhere: a leader that had nothing to let go looks again ten minutes later.

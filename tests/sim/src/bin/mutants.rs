@@ -20,7 +20,7 @@ struct Arguments {
     #[arg(long)]
     only: Option<String>,
     /// How many seeds may pass before a bug counts as alive.
-    #[arg(long, default_value_t = 320)]
+    #[arg(long, default_value_t = 1000)]
     seeds: u64,
     /// The first of them.
     #[arg(long, default_value_t = 1)]
