@@ -245,8 +245,10 @@ fn core_and_log_iterate_in_one_order() {
 
 #[test]
 fn every_variable_is_documented_and_every_documented_one_is_read() {
+    // Bugs are planted in no build that a user runs: what names them is for this repository's tests alone.
+    let planted = Path::new("crates/core/src/mutant.rs");
     let mut read = BTreeSet::new();
-    for path in tracked(&[".rs"]).into_iter().filter(|path| is_product(path)) {
+    for path in tracked(&[".rs"]).into_iter().filter(|path| is_product(path) && path != planted) {
         read.extend(product_lines(&path).iter().flat_map(|(_, line)| variables(line)));
     }
     assert!(read.contains("CERTWRIGHT_DATA") && read.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{read:?}");
