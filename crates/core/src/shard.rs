@@ -151,6 +151,12 @@ impl<K: ShardKey, V: Keyed<Key = K>> Sharded<K, V> {
 
     /// Puts the value under its key; returns what was there.
     pub fn insert(&mut self, value: V) -> Option<Arc<V>> {
+        // In order, as snapshots hold them, each goes behind the last one.
+        if self.shards.last().and_then(|shard| shard.last()).is_some_and(|last| last.key() < value.key()) {
+            let shard = self.shards.len() - 1;
+            self.insert_new(shard, self.shards[shard].len(), value);
+            return None;
+        }
         match self.find(value.key()) {
             Ok((shard, at)) => {
                 let slot = &mut Arc::make_mut(&mut self.shards[shard])[at];

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::ids::{AgentName, AuthorityName, IssuerName, TargetName};
 
-pub use packed::PackedSpec;
+pub use packed::{PackedSpec, References};
 pub use validate::{STANDARD_FILES, validate_labels};
 
 /// Labels: small strings by which targets select agents and people select objects.

@@ -411,6 +411,11 @@ impl TryFrom<v1::InstanceRecord> for Instance {
                 trigger: open.trigger().try_into()?,
             })
         };
+        // As many places as there are deliveries: collected results leave some over.
+        let mut deliveries = Vec::with_capacity(record.deliveries.len());
+        for delivery in record.deliveries {
+            deliveries.push(delivery.try_into()?);
+        }
         Ok(Self {
             id: instance(record.id)?,
             agent: name("agent", AgentName::parse(&record.agent))?,
@@ -422,7 +427,7 @@ impl TryFrom<v1::InstanceRecord> for Instance {
                 .last_failure
                 .map(|failure| Box::new((failure.reason, failure.message, moment(failure.at_millis)))),
             retry_at: record.retry_at_millis.map(moment),
-            deliveries: record.deliveries.into_iter().map(Delivery::try_from).collect::<Result<_, _>>()?,
+            deliveries,
         })
     }
 }

@@ -98,16 +98,30 @@ pub(super) fn decode(chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Cut, C
 
 /// A record as it was read; of most kinds there are too few to do more about it yet.
 enum Item {
-    /// With the number of its instances, which follow.
+    /// With the number of its instances. Those that are not in it follow, in the next chunks.
     Certificate(Certificate, usize),
+    /// Of the certificate that the chunk before ended with.
     Instance(Instance),
     Other(Box<Kind>),
 }
 
 fn read_chunk(chunk: &[u8]) -> Result<(Format, Vec<Item>), CodecError> {
     let (chunk, format) = read_as("snapshot chunk", chunk, |chunk: &v1::Chunk| chunk.version)?;
-    let items = chunk.records.into_iter().map(|record| read_record(need("snapshot record", record.kind)?));
-    Ok((format, items.collect::<Result<_, _>>()?))
+    let mut left = chunk.records.len();
+    let mut items = Vec::with_capacity(left);
+    for record in chunk.records {
+        left -= 1;
+        match (read_record(need("snapshot record", record.kind)?)?, items.last_mut()) {
+            (Item::Instance(instance), Some(Item::Certificate(certificate, _))) => certificate.instances.push(instance),
+            (Item::Certificate(mut certificate, instances), _) => {
+                // No more places than needed, and no more than the chunk can fill.
+                certificate.instances.reserve_exact(instances.min(left));
+                items.push(Item::Certificate(certificate, instances));
+            }
+            (item, _) => items.push(item),
+        }
+    }
+    Ok((format, items))
 }
 
 fn read_record(kind: Kind) -> Result<Item, CodecError> {

@@ -31,6 +31,8 @@ const CERTIFICATES_PER_AGENT: u64 = 100;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long anything may take: issuing after a start, projecting what is left.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Until the allocator has given back what only the start needed: it waits ten seconds itself, and then goes slowly.
+const SETTLED_AFTER: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Callers while leaders are killed.
@@ -64,6 +66,8 @@ async fn stages(
     fleet.kill(FIRST).await?;
     value["restart_ms"] = restart_ms.into();
     value["restart_after_kill_ms"] = restart(fleet, directory, seams).await?.into();
+    value["resident_octets_after_start"] = resident_octets(directory, &*seams.disk)?.into();
+    tokio::time::sleep(SETTLED_AFTER).await;
     let full = resident_octets(directory, &*seams.disk)?;
     value["resident_octets"] = full.into();
     value["resident_octets_per_intent"] = (full.saturating_sub(empty) / intents).into();

@@ -43,6 +43,11 @@ impl CertificateSpec {
         usages
     }
 
+    /// Who holds each target, in their order.
+    pub fn holders(&self) -> impl Iterator<Item = &Holder> {
+        self.targets.iter().map(|target| &target.holder)
+    }
+
     /// Whether an agent of this name, carrying these labels, holds at least one of the targets.
     pub fn is_held_by(&self, agent: &AgentName, labels: &Labels) -> bool {
         self.targets.iter().any(|target| target.holder.matches(agent, labels))

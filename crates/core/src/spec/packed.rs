@@ -16,6 +16,15 @@ use crate::ids::{AgentName, IssuerName, TargetName};
 #[derive(Clone, PartialEq, Eq)]
 pub struct PackedSpec(Box<[u8]>);
 
+/// What a specification refers to: what indexes are made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct References {
+    /// Who signs.
+    pub issuer: IssuerName,
+    /// Who holds each of its targets, in their order.
+    pub holders: Vec<Holder>,
+}
+
 impl PackedSpec {
     /// Packs a specification.
     pub fn pack(spec: &CertificateSpec) -> Self {
@@ -27,6 +36,11 @@ impl PackedSpec {
     /// The specification.
     pub fn unpack(&self) -> CertificateSpec {
         read_spec(&mut Reader::new(&self.0))
+    }
+
+    /// What it refers to, without unpacking the rest.
+    pub fn references(&self) -> References {
+        read_references(&mut Reader::new(&self.0))
     }
 
     /// How many octets it takes.
@@ -42,6 +56,9 @@ impl std::fmt::Debug for PackedSpec {
 }
 
 fn write_spec(w: &mut Writer, spec: &CertificateSpec) {
+    // What it refers to stands in front.
+    w.text(spec.issuer.as_str());
+    w.list(&spec.targets, |w, target| write_holder(w, &target.holder));
     w.flag(spec.dialect == Dialect::CertManager);
     w.flag(spec.is_ca);
     w.option(spec.common_name.as_ref(), |w, name| w.text(name));
@@ -58,13 +75,22 @@ fn write_spec(w: &mut Writer, spec: &CertificateSpec) {
     w.flag(spec.private_key.encoding == KeyEncoding::Pkcs1);
     w.flag(spec.private_key.rotation_policy == RotationPolicy::Never);
     w.option(spec.revision_history_limit.as_ref(), |w, limit| w.number((*limit).into()));
-    w.text(spec.issuer.as_str());
-    w.list(&spec.targets, write_target);
+    for target in &spec.targets {
+        write_target(w, target);
+    }
     w.map(&spec.labels);
     w.option(spec.secret_name.as_ref(), |w, name| w.text(name));
 }
 
+fn read_references(r: &mut Reader<'_>) -> References {
+    References {
+        issuer: IssuerName::parse(r.str()).expect("it was a name when it was packed"),
+        holders: r.list(read_holder),
+    }
+}
+
 fn read_spec(r: &mut Reader<'_>) -> CertificateSpec {
+    let References { issuer, holders } = read_references(r);
     CertificateSpec {
         dialect: if r.flag() { Dialect::CertManager } else { Dialect::Certwright },
         is_ca: r.flag(),
@@ -84,8 +110,8 @@ fn read_spec(r: &mut Reader<'_>) -> CertificateSpec {
             rotation_policy: if r.flag() { RotationPolicy::Never } else { RotationPolicy::Always },
         },
         revision_history_limit: r.option(|r| r.number() as u32),
-        issuer: IssuerName::parse(r.str()).expect("it was a name when it was packed"),
-        targets: r.list(read_target),
+        issuer,
+        targets: holders.into_iter().map(|holder| read_target(r, holder)).collect(),
         labels: r.map(),
         secret_name: r.option(Reader::text),
     }
@@ -123,9 +149,8 @@ fn read_subject(r: &mut Reader<'_>) -> Subject {
     }
 }
 
-fn write_target(w: &mut Writer, target: &Target) {
-    w.text(target.name.as_str());
-    match &target.holder {
+fn write_holder(w: &mut Writer, holder: &Holder) {
+    match holder {
         Holder::Agent(agent) => {
             w.flag(true);
             w.text(agent.as_str());
@@ -135,6 +160,19 @@ fn write_target(w: &mut Writer, target: &Target) {
             w.map(labels);
         }
     }
+}
+
+fn read_holder(r: &mut Reader<'_>) -> Holder {
+    if r.flag() {
+        Holder::Agent(AgentName::parse(r.str()).expect("it was a name when it was packed"))
+    } else {
+        Holder::Selector(r.map())
+    }
+}
+
+/// All of a target but its holder.
+fn write_target(w: &mut Writer, target: &Target) {
+    w.text(target.name.as_str());
     match &target.sink {
         Sink::Files(files) => {
             w.flag(true);
@@ -153,14 +191,10 @@ fn write_target(w: &mut Writer, target: &Target) {
     });
 }
 
-fn read_target(r: &mut Reader<'_>) -> Target {
+fn read_target(r: &mut Reader<'_>, holder: Holder) -> Target {
     Target {
         name: TargetName::parse(r.str()).expect("it was a name when it was packed"),
-        holder: if r.flag() {
-            Holder::Agent(AgentName::parse(r.str()).expect("it was a name when it was packed"))
-        } else {
-            Holder::Selector(r.map())
-        },
+        holder,
         sink: if r.flag() { Sink::Files(read_files(r)) } else { Sink::Secret { namespace: r.text(), name: r.text() } },
         reload: r.option(read_reload),
         served_check: r.option(|r| ServedCheck { address: r.text(), server_name: r.text() }),

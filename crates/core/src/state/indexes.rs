@@ -101,6 +101,8 @@ pub(super) struct Gathered {
     due: due::Rows,
     /// By agent, in the order of their names.
     scopes: Vec<(AgentName, scope::Rows)>,
+    /// Which of these was added to last.
+    newest: usize,
     /// Of agents that are not there any more.
     others: BTreeMap<AgentName, scope::Rows>,
 }
@@ -109,21 +111,25 @@ impl Gathered {
     /// Nothing yet; `agents` in the order of their names.
     pub(super) fn of(agents: impl Iterator<Item = AgentName>) -> Self {
         let scopes = agents.map(|agent| (agent, scope::Rows::default())).collect();
-        Self { counts: Counts::default(), due: due::Rows::default(), scopes, others: BTreeMap::new() }
+        Self { counts: Counts::default(), due: due::Rows::default(), scopes, newest: 0, others: BTreeMap::new() }
     }
 
-    /// An instance is there; its agent's name becomes the one that all share.
-    pub(super) fn add(&mut self, name: &CertificateName, agent: &mut AgentName, facts: &Facts) {
+    /// An instance is there; its agent's name becomes the one that all share. Whether that agent is there, too.
+    pub(super) fn add(&mut self, name: &CertificateName, agent: &mut AgentName, facts: &Facts) -> bool {
         self.counts.add(facts);
         self.due.add(name, facts);
-        match self.scopes.binary_search_by(|(known, _)| known.cmp(agent)) {
-            Ok(at) => {
-                let (known, rows) = &mut self.scopes[at];
-                *agent = known.clone();
-                rows.add(name, facts);
-            }
-            Err(_) => self.others.entry(agent.clone()).or_default().add(name, facts),
-        }
+        // Neighbours are often held by one agent.
+        let as_before = self.scopes.get(self.newest).filter(|(known, _)| known == agent).map(|_| self.newest);
+        let found = as_before.or_else(|| self.scopes.binary_search_by(|(known, _)| known.cmp(agent)).ok());
+        let Some(at) = found else {
+            self.others.entry(agent.clone()).or_default().add(name, facts);
+            return false;
+        };
+        let (known, rows) = &mut self.scopes[at];
+        *agent = known.clone();
+        rows.add(name, facts);
+        self.newest = at;
+        true
     }
 }
 
@@ -175,7 +181,7 @@ impl Indexes {
 
     /// Puts in what was gathered. The indexes must be without instances.
     pub(super) fn fill(&mut self, gathered: Gathered) {
-        let Gathered { counts, due, scopes, others } = gathered;
+        let Gathered { counts, due, scopes, others, newest: _ } = gathered;
         self.counts = counts;
         self.due.fill(due);
         let floor = self.floor;

@@ -7,7 +7,7 @@ use super::{Agent, Authority, Certificate, Cluster, Indexes, Issuer, State, Toke
 use crate::ids::{AgentName, AuthorityName, CertificateName, IssuerName, TokenId};
 use crate::log::Position;
 use crate::shard::Sharded;
-use crate::spec::{CertificateSpec, Holder, Target};
+use crate::spec::{Holder, References};
 
 /// Everything of the state that is not derived; cheap to clone. Iterate the maps in key order to encode it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -53,19 +53,27 @@ impl State {
         let mut doubtful = Vec::new();
         for certificate in self.certificates.values_mut() {
             certificate.name = self.indexes.enter(&certificate.name);
-            certificate.instances.shrink_to_fit();
+            let name = &certificate.name;
+            let mut known = 0;
             for instance in &mut certificate.instances {
                 for delivery in &mut instance.deliveries {
                     delivery.target = delivery.target.take().map(|target| self.indexes.share_target(target));
                 }
-                instance.deliveries.shrink_to_fit();
                 let facts = Facts::of(instance, certificate.spec_revision);
-                gathered.add(&certificate.name, &mut instance.agent, &facts);
+                known += usize::from(gathered.add(name, &mut instance.agent, &facts));
             }
-            let (name, spec) = (&certificate.name, certificate.spec());
-            self.indexes.holders.add_certificate(name, &spec, |agent| certificate.instance_of(agent).is_some());
-            if !is_plainly_settled(certificate, &spec, &self.agents) {
-                doubtful.push(certificate.name.clone());
+            let References { issuer, holders } = certificate.spec.references();
+            let is_held_by = |agent: &AgentName| certificate.instance_of(agent).is_some();
+            self.indexes.holders.add_certificate(name, &issuer, holders.iter(), is_held_by);
+            // One target that names an agent, and exactly the instance that belongs to it: most are settled as plainly as
+            // that, told without looking up selectors.
+            let is_settled = match (&holders[..], &certificate.instances[..]) {
+                ([Holder::Agent(agent)], [instance]) => known == 1 && instance.agent == *agent,
+                ([Holder::Agent(agent)], []) => !self.agents.contains(agent),
+                _ => false,
+            };
+            if !is_settled {
+                doubtful.push(name.clone());
             }
         }
         self.indexes.fill(gathered);
@@ -87,18 +95,5 @@ impl State {
             tokens: self.tokens.clone(),
             applied: self.applied,
         }
-    }
-}
-
-/// Whether the certificate has one target, which names an agent, and exactly the instance that belongs to it: what most
-/// certificates are, told without looking up selectors.
-fn is_plainly_settled(certificate: &Certificate, spec: &CertificateSpec, agents: &Sharded<AgentName, Agent>) -> bool {
-    let [Target { holder: Holder::Agent(agent), .. }] = &spec.targets[..] else {
-        return false;
-    };
-    match &certificate.instances[..] {
-        [] => !agents.contains(agent),
-        [instance] => instance.agent == *agent && agents.contains(agent),
-        _ => false,
     }
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use certwright_core::command::{Command, Etag};
+use certwright_core::event::{EpochCause, EpochOpened};
 use certwright_core::log::RequestId;
-use certwright_core::{Reason, Rejection};
+use certwright_core::{Event, Reason, Rejection};
+use futures_util::future::join_all;
 
 use super::server::{Machine, admin, name, spec};
+use crate::sequencer::QUEUE_MAX;
 use crate::{Call, Outcome};
 
 async fn create(server: &super::server::Server) -> Etag {
@@ -62,6 +65,43 @@ async fn a_repeated_command_takes_effect_once_and_answers_the_same() {
     assert_eq!(refused.reason, Reason::RequestIdReused);
     let unkeyed = server.control.execute(admin(), command()).await.unwrap_err();
     assert_eq!(unkeyed.reason, Reason::AlreadyExists);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_of_before_a_restore_is_neither_done_again_nor_taken_for_done() {
+    let (server, _) = Machine::new().estate().await;
+    let call = || Call { request_id: Some(RequestId([5; 16])), ..admin() };
+    let command = || Command::CreateCertificate { name: name("web"), spec: Arc::new(spec("a")) };
+    let done = server.control.execute(call(), command()).await.unwrap();
+    server
+        .forge(Event::EpochOpened(Box::new(EpochOpened {
+            epoch: 2,
+            cause: EpochCause::Restored,
+            after_index: done.position.index,
+            after_chain: [3; 32],
+            after: done.at,
+            at: done.at,
+        })))
+        .await;
+    let before = server.events().len();
+    let refused = server.control.execute(call(), command()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::OldEpoch);
+    assert_eq!(server.events().len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_commands_wait_and_one_more_is_refused_until_there_is_room() {
+    const EXCESS: usize = 100;
+    /// What the leader may have under way of its own.
+    const OWN: usize = 10;
+    let (server, _) = Machine::new().estate().await;
+    let command = || Command::CreateCertificate { name: name("web"), spec: Arc::new(spec("a")) };
+    let ask = || server.control.execute(Call { validate_only: true, ..admin() }, command());
+    let answers = join_all((0..QUEUE_MAX + EXCESS).map(|_| ask())).await;
+    let refused: Vec<Reason> = answers.into_iter().filter_map(|answer| Some(answer.err()?.reason)).collect();
+    assert!(refused.iter().all(|reason| *reason == Reason::Overloaded), "{refused:?}");
+    assert!((EXCESS..=EXCESS + OWN).contains(&refused.len()), "{} were refused", refused.len());
+    ask().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

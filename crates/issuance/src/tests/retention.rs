@@ -6,8 +6,7 @@ use std::time::Duration;
 use certwright_core::Reason;
 use certwright_core::command::Command;
 use certwright_core::event::{Event, HistoryTrimmed};
-use certwright_core::ids::{IssuerName, cluster_stream};
-use certwright_core::log::{Append, Fold, RequestId, Trace, Transaction};
+use certwright_core::ids::IssuerName;
 use certwright_raft::{Beginning, DIGEST_VERSION};
 
 use super::server::{Machine, Server, admin, agent, p256, request};
@@ -128,22 +127,6 @@ async fn a_jump_keeps_history_in_place_also_where_it_holds_no_renewals_back() {
     assert!(trimmed(&server).is_some());
 }
 
-/// What a leader writes that does not ask `decide`.
-async fn forge(server: &Server, trimmed: HistoryTrimmed) {
-    let stream = cluster_stream();
-    let expected = server.log.read(|view| view.state.revision(&stream));
-    let append = Append { stream, expected: Some(expected), events: vec![Event::HistoryTrimmed(Box::new(trimmed))] };
-    let transaction = Transaction {
-        request_id: RequestId([7; 16]),
-        request_digest: [0; 16],
-        actor: "system".into(),
-        trace: Trace::default(),
-        guards: vec![],
-        appends: vec![append],
-    };
-    server.log.propose(transaction).await.unwrap();
-}
-
 #[tokio::test(start_paused = true)]
 async fn no_server_deletes_on_the_word_of_a_leader_that_is_wrong_about_the_time() {
     let (server, _) = Machine::small().estate().await;
@@ -156,7 +139,8 @@ async fn no_server_deletes_on_the_word_of_a_leader_that_is_wrong_about_the_time(
     let now = server.log.log_time();
     let (last_at, last_not_after) = (now, now.plus(2 * HOUR));
     let (chain, digest_version) = (floor.chain, DIGEST_VERSION);
-    forge(&server, HistoryTrimmed { first_index, chain, digest, digest_version, last_at, last_not_after }).await;
+    let forged = HistoryTrimmed { first_index, chain, digest, digest_version, last_at, last_not_after };
+    server.forge(Event::HistoryTrimmed(Box::new(forged))).await;
     a_while().await;
     assert_eq!(trimmed(&server).map(|it| it.first_index), Some(first_index));
     assert_eq!(server.log.kept(), None, "none of it is old");

@@ -1,6 +1,6 @@
 //! One server of the real code on a simulated disk, which outlives it.
 //!
-//! It refuses shortcuts: everything that tests do to it goes through `Control`.
+//! It refuses shortcuts: everything that tests do to it goes through `Control`, but for what no sound leader writes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use certwright_core::event::{Event, NodeRecord, TokenGrant};
 use certwright_core::ids::{
     Actor, AdministratorName, AgentName, AuthorityName, CertificateName, ClusterId, IssuerName, NodeName,
+    cluster_stream,
 };
-use certwright_core::log::{Position, Transaction};
+use certwright_core::log::{Append, Fold, Position, RequestId, Trace, Transaction};
 use certwright_core::spec::{
     AuthorityPurpose, AuthoritySpec, CertificateSpec, Dialect, FilesSink, Holder, IssuerKind, IssuerSpec, KeyAlgorithm,
     Labels, PrivateKeySpec, Sink, Subject, Target,
@@ -188,6 +189,21 @@ impl Server {
         };
         self.control.admit_agent(Call::by(Actor::Anonymous), join).await.unwrap();
         key
+    }
+
+    /// What a leader writes about the cluster that does not ask `decide`.
+    pub(super) async fn forge(&self, event: Event) {
+        let stream = cluster_stream();
+        let expected = self.log.read(|view| view.state.revision(&stream));
+        let transaction = Transaction {
+            request_id: RequestId([7; 16]),
+            request_digest: [0; 16],
+            actor: "system".into(),
+            trace: Trace::default(),
+            guards: vec![],
+            appends: vec![Append { stream, expected: Some(expected), events: vec![event] }],
+        };
+        self.log.propose(transaction).await.unwrap();
     }
 
     /// Every transaction in the log, and whether replicas refused it.

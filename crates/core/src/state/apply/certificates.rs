@@ -83,7 +83,7 @@ impl State {
             next_instance: 1,
             instances: Vec::new(),
         });
-        self.indexes.holders.add_certificate(&name, spec, |_| false);
+        self.indexes.holders.add_certificate(&name, &spec.issuer, spec.holders(), |_| false);
         self.settle_certificate(&name, spec, None);
     }
 
@@ -113,7 +113,9 @@ impl State {
             self.indexes.change(&shared, &instance.agent, &facts, &after);
         }
         self.indexes.holders.remove_certificate(&shared, &before);
-        self.indexes.holders.add_certificate(&shared, spec, |agent| certificate.instance_of(agent).is_some());
+        self.indexes
+            .holders
+            .add_certificate(&shared, &spec.issuer, spec.holders(), |agent| certificate.instance_of(agent).is_some());
         self.settle_certificate(&shared, spec, Some(&before));
     }
 

@@ -50,16 +50,17 @@ fn first_label(labels: &Labels) -> Option<Label> {
 }
 
 impl Holders {
-    /// A certificate has this specification, and these agents hold it.
-    pub(in crate::state) fn add_certificate(
+    /// A certificate refers to these, and these agents hold it.
+    pub(in crate::state) fn add_certificate<'a>(
         &mut self,
         name: &CertificateName,
-        spec: &CertificateSpec,
+        issuer: &IssuerName,
+        holders: impl Iterator<Item = &'a Holder>,
         is_held_by: impl Fn(&AgentName) -> bool,
     ) {
-        put(&mut self.by_issuer, &spec.issuer, name.clone());
-        for target in &spec.targets {
-            match &target.holder {
+        put(&mut self.by_issuer, issuer, name.clone());
+        for holder in holders {
+            match holder {
                 Holder::Agent(agent) if is_held_by(agent) => {}
                 Holder::Agent(agent) => put(&mut self.naming, agent, name.clone()),
                 Holder::Selector(labels) => {
