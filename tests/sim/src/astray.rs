@@ -1,4 +1,5 @@
-//! Most clocks go wrong together and take log time along; they are set right, and an operator has log time set back.
+//! Most clocks go wrong together: ahead, and take log time along; they are set right, and an operator has log time set back.
+//! Or behind: log time stands still meanwhile, work goes on, and nobody has to do anything.
 //!
 //! It refuses to have that done by wrong clocks: that it is refused is looked at first.
 
@@ -21,7 +22,9 @@ use crate::workload::watcher::Watcher;
 use crate::workload::{self, Window};
 
 /// How far the clocks go wrong: by an hour all that agents deliver is due, by a month or a year their identities have lapsed, too.
-const AHEAD_MILLIS: [i64; 3] = [3_600_000, 30 * 86_400_000, 365 * 86_400_000];
+const WRONG_MILLIS: [i64; 3] = [3_600_000, 30 * 86_400_000, 365 * 86_400_000];
+/// How long most clocks are behind, at most.
+const BEHIND_LASTS_MILLIS_MAX: u64 = 6000;
 /// Until log time has followed a majority of clocks.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(30);
 /// How far log time may be from true time once it was set back: five seconds, and what clocks differ by.
@@ -66,7 +69,7 @@ pub(crate) struct Callers {
     pub(crate) creating: Client,
 }
 
-/// Leads the estate astray in one run of four, and back; answers by how much.
+/// Leads the estate astray in two runs of four, and back; answers by how much it was ahead.
 pub(crate) async fn go_astray(
     estate: &Estate,
     callers: &Callers,
@@ -74,19 +77,27 @@ pub(crate) async fn go_astray(
     watcher: &Watcher,
 ) -> Result<Duration, Stuck> {
     let draw = estate.draw(11);
-    if !draw.next_u64().is_multiple_of(4) {
+    let which = draw.next_u64() % 4;
+    if which > 1 {
         return Ok(Duration::ZERO);
     }
-    let ahead_millis = AHEAD_MILLIS[draw.next_u64() as usize % AHEAD_MILLIS.len()];
+    let millis = WRONG_MILLIS[draw.next_u64() as usize % WRONG_MILLIS.len()];
     let strike = STRIKES[draw.next_u64() as usize % STRIKES.len()];
-    estate.trace.tell("astray", format_args!("{ahead_millis} ms, {strike:?}"));
-    estate.fault("most clocks ahead");
-    let client = &callers.operating;
-    watcher.excuse();
     let servers = estate.servers();
     let wrong = servers.iter().cycle().skip(draw.next_u64() as usize % servers.len()).take(servers.len() / 2 + 1);
-    wrong.for_each(|server| estate.machine(server).step_clock(ahead_millis));
-    let ahead = Duration::from_millis(ahead_millis.unsigned_abs());
+    if which == 1 {
+        estate.trace.tell("astray", format_args!("{millis} ms behind, {strike:?}"));
+        estate.fault("most clocks behind");
+        wrong.for_each(|server| estate.machine(server).step_clock(-millis));
+        fall_behind(estate, callers, promises, strike, draw.next_u64() % BEHIND_LASTS_MILLIS_MAX).await?;
+        return Ok(Duration::ZERO);
+    }
+    estate.trace.tell("astray", format_args!("{millis} ms, {strike:?}"));
+    estate.fault("most clocks ahead");
+    watcher.excuse();
+    let client = &callers.operating;
+    wrong.for_each(|server| estate.machine(server).step_clock(millis));
+    let ahead = Duration::from_millis(millis.unsigned_abs());
     followed(estate, client, ahead / 2).await?;
     // What is done by the wrong time, in some runs by somebody who takes it for the right one.
     if draw.next_u64().is_multiple_of(2) {
@@ -109,10 +120,49 @@ pub(crate) async fn go_astray(
     Ok(ahead)
 }
 
+/// Callers work while most clocks are behind and something strikes; then the clocks are right, and log time is with them
+/// without anybody's word.
+async fn fall_behind(
+    estate: &Estate,
+    callers: &Callers,
+    promises: &Promises,
+    strike: Strike,
+    lasts_millis: u64,
+) -> Result<(), Stuck> {
+    let operating = async {
+        sleep(Duration::from_millis(lasts_millis)).await;
+        estate.servers().iter().for_each(|server| estate.machine(server).step_clock(0));
+        estate.trace.tell("astray", format_args!("clocks are right"));
+        sleep(BUSY).await;
+        Ok(())
+    };
+    under_work(estate, callers, promises, strike, operating).await?;
+    let (client, end) = (&callers.operating, Instant::now() + FOLLOWED_WITHIN);
+    loop {
+        client.token("agent", "behind").await?;
+        let seen = client.cluster(true).await?;
+        if let Some(hold) = &seen.renewal_hold {
+            estate.verdict.report("I14", "astray", format_args!("renewals are held back: {hold:?}"));
+        }
+        let behind = estate.true_time().since(log_time(&seen));
+        if behind <= OFF_MAX {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            return Err(Stuck(format!("log time is {behind:?} behind although clocks are right")));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn log_time(seen: &v1::GetClusterResponse) -> Timestamp {
+    let log_time = seen.log_time.as_ref().and_then(|at| moment_from_message("log_time", at).ok());
+    log_time.unwrap_or(Timestamp::EPOCH)
+}
+
 /// How far log time is ahead of true time.
 fn ahead(estate: &Estate, seen: &v1::GetClusterResponse) -> Duration {
-    let log_time = seen.log_time.as_ref().and_then(|at| moment_from_message("log_time", at).ok());
-    log_time.unwrap_or(Timestamp::EPOCH).since(estate.true_time())
+    log_time(seen).since(estate.true_time())
 }
 
 /// Waits until log time is that far ahead.
@@ -132,11 +182,26 @@ async fn followed(estate: &Estate, client: &Client, wanted: Duration) -> Result<
 
 /// Has log time set back while callers work and something strikes.
 async fn set_back(estate: &Estate, callers: &Callers, promises: &Promises, strike: Strike) -> Result<(), Stuck> {
-    let window = Window::default();
     let operating = async {
         let answer = callers.operating.rebase_time(&[]).await?.map_err(|reason| Stuck(format!("{reason:?}")))?;
         estate.trace.tell("astray", format_args!("set back: {}", !answer.unchanged));
         sleep(BUSY).await;
+        Ok(())
+    };
+    under_work(estate, callers, promises, strike, operating).await
+}
+
+/// What an operator does while callers work and something strikes.
+async fn under_work(
+    estate: &Estate,
+    callers: &Callers,
+    promises: &Promises,
+    strike: Strike,
+    operating: impl Future<Output = Result<(), Stuck>>,
+) -> Result<(), Stuck> {
+    let window = Window::default();
+    let operating = async {
+        operating.await?;
         window.close();
         Ok(())
     };
