@@ -53,6 +53,8 @@ pub(crate) enum Order {
     PowerCut(String),
     /// Whatever should run on that machine is started.
     Start(String),
+    /// The same, if somebody took that machine down before this is carried out.
+    Revive(String),
     /// Nothing gets from the first to the second.
     Block(String, String),
     /// Everything between them waits until the network is mended.
@@ -316,7 +318,8 @@ impl Estate {
                     sim.crash(name.as_str());
                     self.desk.borrow_mut().down.insert(name);
                 }
-                Order::Start(name) => {
+                Order::Revive(name) if !self.is_down(&name) => {}
+                Order::Start(name) | Order::Revive(name) => {
                     self.machine(&name).disk.kill();
                     self.desk.borrow_mut().down.remove(&name);
                     sim.bounce(name.as_str());

@@ -286,9 +286,8 @@ fn heal(estate: &Estate) {
     estate.order(Order::Mend);
     for name in estate.hosts().iter().chain(estate.agents()) {
         estate.machine(name).heal();
-        if estate.is_down(name) {
-            estate.order(Order::Start(name.clone()));
-        }
+        // Who is to be taken down in this instant is not down yet.
+        estate.order(Order::Revive(name.clone()));
     }
 }
 
