@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connect::{ConnectError, Connector};
 use crate::context::{Context, ContextError};
 use crate::fault::Fault;
-use crate::plan::{Attempt, Now};
+use crate::plan::{Attempt, Held, Now};
 use crate::reload::{Hooks, ProcessHooks};
 use crate::session::{self, Greeting, SessionEvent};
 use crate::store::{Store, StoreError};
@@ -105,6 +105,8 @@ pub struct Agent {
     connector: Connector,
     worker: Arc<Worker>,
     entries: BTreeMap<InstanceId, Entry>,
+    /// What is held of instances whose assignment a power cut took, until it comes again.
+    remembered: BTreeMap<InstanceId, Held>,
     /// Instances to plan now.
     ready: BTreeSet<InstanceId>,
     /// Instances to look at again at the next tick.
@@ -157,6 +159,7 @@ impl Agent {
             connector,
             worker: Arc::new(worker),
             entries: BTreeMap::new(),
+            remembered: BTreeMap::new(),
             ready: BTreeSet::new(),
             unsettled: BTreeSet::new(),
             requesting: BTreeSet::new(),

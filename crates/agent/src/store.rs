@@ -70,10 +70,9 @@ pub struct Store {
 pub struct Recovered {
     /// The instance.
     pub instance: InstanceId,
-    /// The newest assignment.
-    pub assignment: Assignment,
-    /// Its share of the sum that a resume token belongs to.
-    pub sum: u64,
+    /// The newest assignment, with its share of the sum that a resume token belongs to; `None` when a power cut took it. What was
+    /// installed is remembered all the same.
+    pub assignment: Option<(Assignment, u64)>,
     /// What each target holds.
     pub facts: Facts,
     /// Generations whose key is there.
@@ -110,16 +109,16 @@ impl Store {
         }
     }
 
-    /// Every instance, one at a time, so that a thousand assignments are not in memory at once. What cannot be read
-    /// is left out: the sum then refuses the resume token and the servers send everything.
+    /// Every instance, one at a time, so that a thousand assignments are not in memory at once. An assignment that cannot be
+    /// read is left out: the sum then refuses the resume token and the servers send everything.
     pub fn recover(&self, mut each: impl FnMut(Recovered)) -> Result<(), StoreError> {
         let root = self.root.join("instances");
         let at = |error: io::Error| StoreError::Io { path: root.clone(), error };
         for name in self.disk.list(&root).map_err(at)? {
             let Some(instance) = name.to_str().and_then(InstanceId::parse) else { continue };
             let keys = self.tidy(instance).map_err(at)?;
-            let Some((assignment, sum)) = self.read_assignment(instance) else { continue };
-            each(Recovered { instance, assignment, sum, facts: self.load_facts(instance), keys });
+            let assignment = self.read_assignment(instance);
+            each(Recovered { instance, assignment, facts: self.load_facts(instance), keys });
         }
         Ok(())
     }

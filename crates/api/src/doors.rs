@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::node::Rooms;
 use crate::refuse;
 use crate::rounds::Rounds;
+use crate::session::news::News;
 use crate::session::{Chains, RefusedLogs};
 
 /// What all doors share.
@@ -55,6 +56,8 @@ pub(crate) struct Doors {
     pub(crate) chains: Chains,
     /// What agents said of servers' logs.
     pub(crate) refused_logs: RefusedLogs,
+    /// Sessions that wait for something to tell.
+    pub(crate) news: News,
     /// Agents with a session here and how many they have.
     sessions: Mutex<BTreeMap<AgentName, usize>>,
 }
@@ -104,6 +107,7 @@ impl Doors {
             admissions: Semaphore::new(ADMISSIONS_MAX),
             chains: Chains::default(),
             refused_logs,
+            news: News::default(),
             sessions: Mutex::default(),
         }
     }

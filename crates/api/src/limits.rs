@@ -80,9 +80,9 @@ pub const SESSIONS_MAX: usize = 10_000;
 pub const ADMISSIONS_MAX: usize = 64;
 /// An agent says hello at once after connecting.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause between two looks of one session at its scope, so that a busy log does not wake every session per entry: a thousand
-/// sessions look forty thousand times a second at most. What comes alone waits for nothing.
-pub const SCOPE_PAUSE: Duration = Duration::from_millis(25);
+/// Pause between two looks for agents that have something to be told, so that a busy log is not looked at per entry. What
+/// comes alone waits for nothing.
+pub const NEWS_PAUSE: Duration = Duration::from_millis(25);
 /// How long a server that hears of no leader keeps agents and watchers, which would wait there for news that never comes:
 /// several elections.
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);

@@ -31,6 +31,7 @@ use crate::data_dir::{DataDir, Phase, Record};
 use crate::doors::{Doors, Who};
 use crate::limits::{Bounds, DRAIN_TIMEOUT};
 use crate::metrics::Metrics;
+use crate::session::news;
 use crate::tls::{self, ServerIdentity};
 
 /// Where a server listens; what is absent is taken from the data directory, or from the usual ports at first.
@@ -181,6 +182,7 @@ impl Node {
         let identity = ServerIdentity::new(certified);
         let shutdown = CancellationToken::new();
         let tls = tls::server_config(identity.clone(), system_authority, seams.clock.clone())?;
+        tokio::spawn(news::run(doors.clone()));
         let tasks = ports::serve(&doors, listeners, tls, &shutdown);
         if let Some(schedule) = config.backups.clone() {
             tokio::spawn(schedule::run(doors.clone(), schedule, doors.draining.clone()));

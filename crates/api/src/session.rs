@@ -5,6 +5,7 @@
 mod admission;
 mod assignment;
 mod checkpoint;
+pub(crate) mod news;
 mod scope;
 mod trust;
 mod upstream;
@@ -24,18 +25,19 @@ use certwright_proto::agent::v1::{AgentMessage, Draining, Heartbeat, Hello, Serv
 use certwright_proto::status::from_status;
 use certwright_raft::ReadError;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::doors::{Connected, Doors, read_failed};
-use crate::limits::{BEHIND_WAIT, BOOKMARK_INTERVAL, HELLO_TIMEOUT, OUTBOUND_QUEUE_MAX, SCOPE_PAUSE};
+use crate::limits::{BEHIND_WAIT, BOOKMARK_INTERVAL, HELLO_TIMEOUT, OUTBOUND_QUEUE_MAX};
 use crate::listener::Caller;
 use crate::{auth, refuse, trace};
 
 pub(crate) use admission::ReadmitAgent;
 use admission::{admit, registered, removed};
 pub(crate) use checkpoint::{Chains, RefusedLogs};
+use news::Subscription;
 pub(crate) use upstream::{AdoptHeld, RenewAgentIdentity, Report, SubmitCsr};
 
 /// How long the agent has to read that this server is going away before the stream ends.
@@ -165,7 +167,7 @@ impl Session {
 
     /// Tells the agent what changes until the stream or this server ends.
     async fn feed(&self, after: Option<Position>, mut checkpoint: checkpoint::Told) -> Result<(), Over> {
-        let mut applied = self.doors.log.applied();
+        let mut news = Subscription::of(&self.doors, &self.agent);
         let mut announced = self.announce(None).await?;
         let mut told = match after {
             Some(position) => position,
@@ -173,7 +175,7 @@ impl Session {
         };
         let mut bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
         loop {
-            applied.borrow_and_update();
+            news.look();
             self.still_registered().await?;
             announced = self.announce(announced).await?;
             told = self.tell_changes(told).await?;
@@ -185,11 +187,10 @@ impl Session {
                 self.bookmark(told, false).await?;
                 bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
             }
-            sleep(SCOPE_PAUSE).await;
             tokio::select! {
                 biased;
                 () = self.doors.draining.cancelled() => return self.drain().await,
-                changed = applied.changed() => if changed.is_err() { return Err(Over) },
+                more = news.changed() => if !more { return Err(Over) },
                 () = sleep_until(bookmark_at) => {}
                 () = self.out.closed() => return Err(Over),
             }

@@ -111,17 +111,29 @@ fn read_chunk(chunk: &[u8]) -> Result<(Format, Vec<Item>), CodecError> {
     let mut items = Vec::with_capacity(left);
     for record in chunk.records {
         left -= 1;
-        match (read_record(need("snapshot record", record.kind)?)?, items.last_mut()) {
+        let item = read_record(need("snapshot record", record.kind)?)?;
+        match (item, items.last_mut()) {
             (Item::Instance(instance), Some(Item::Certificate(certificate, _))) => certificate.instances.push(instance),
-            (Item::Certificate(mut certificate, instances), _) => {
-                // No more places than needed, and no more than the chunk can fill.
-                certificate.instances.reserve_exact(instances.min(left));
-                items.push(Item::Certificate(certificate, instances));
+            (item, last) => {
+                // Whoever is complete before the next one comes has no places that nothing fills.
+                if let Some(Item::Certificate(certificate, instances)) = last {
+                    is_complete(certificate, *instances)?;
+                }
+                items.push(item);
+                if let Some(Item::Certificate(certificate, instances)) = items.last_mut() {
+                    certificate.instances.reserve_exact(left.min(*instances));
+                }
             }
-            (item, _) => items.push(item),
         }
     }
     Ok((format, items))
+}
+
+fn is_complete(certificate: &Certificate, instances: usize) -> Result<(), CodecError> {
+    match certificate.instances.len() {
+        held if held == instances => Ok(()),
+        held => Err(broken("snapshot", format!("{held} instances of {} where {instances} belong", certificate.name))),
+    }
 }
 
 fn read_record(kind: Kind) -> Result<Item, CodecError> {
@@ -206,13 +218,7 @@ impl Unpacker {
 
     fn complete_certificate(&mut self) -> Result<(), CodecError> {
         let Some((certificate, instances)) = self.certificate.take() else { return Ok(()) };
-        if certificate.instances.len() != instances {
-            let held = certificate.instances.len();
-            return Err(broken(
-                "snapshot",
-                format!("{held} instances of {} where {instances} belong", certificate.name),
-            ));
-        }
+        is_complete(&certificate, instances)?;
         self.cut.certificates.insert(certificate);
         Ok(())
     }

@@ -297,7 +297,7 @@ impl Estate {
     }
 
     /// Whether somebody took that machine down and has not started it since.
-    pub(crate) fn is_down(&self, name: &str) -> bool {
+    fn is_down(&self, name: &str) -> bool {
         self.desk.borrow().down.contains(name)
     }
 

@@ -28,16 +28,17 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(certificate: CertificateName, wish: Wish, received_at: Duration) -> Self {
+    pub(super) fn new(certificate: CertificateName, wish: Wish, held: Held, received_at: Duration) -> Self {
+        let known = held.targets.values().map(|installed| installed.generation).max().unwrap_or(0);
         Self {
             certificate,
             wish,
-            held: Held::default(),
+            held,
             request: Request::Idle,
             delivering: false,
             sum: 0,
             traceparent: String::new(),
-            known: 0,
+            known,
             received_at,
         }
     }

@@ -3,7 +3,7 @@
 //! It refuses to believe its own memory of a target that says otherwise.
 
 use certwright_core::event::Stage;
-use certwright_core::ids::InstanceId;
+use certwright_core::ids::{InstanceId, TargetName};
 use certwright_core::spec::Sink;
 use certwright_proto::api::names;
 use certwright_seams::exec::compute;
@@ -15,11 +15,12 @@ use crate::plan::Held;
 use crate::sink::files::FilesWriter;
 use crate::store::{Recovered, StoreError};
 
-/// One recovered instance, and of which targets the last report was not acknowledged.
-struct Found {
-    instance: InstanceId,
-    entry: Entry,
-    unacknowledged: Vec<certwright_core::ids::TargetName>,
+/// What is found of an instance.
+enum Found {
+    /// All of it; of these targets the last report was not acknowledged.
+    Whole(InstanceId, Box<Entry>, Vec<TargetName>),
+    /// Its assignment is gone. What is held keeps older generations away when it comes again.
+    Held(InstanceId, Held),
 }
 
 impl Agent {
@@ -33,7 +34,14 @@ impl Agent {
         })
         .await?;
         let mut sum = 0u64;
-        for Found { instance, entry, unacknowledged } in found {
+        for found in found {
+            let (instance, entry, unacknowledged) = match found {
+                Found::Whole(instance, entry, unacknowledged) => (instance, entry, unacknowledged),
+                Found::Held(instance, held) => {
+                    self.remembered.insert(instance, held);
+                    continue;
+                }
+            };
             sum = sum.wrapping_add(entry.sum);
             // What is installed keeps its directory, whoever plans first.
             for target in entry.wish.targets.iter().filter(|target| entry.held.targets.contains_key(&target.name)) {
@@ -41,7 +49,7 @@ impl Agent {
                     self.claims.entry(directory.clone()).or_insert_with(|| (instance, target.name.clone()));
                 }
             }
-            self.entries.insert(instance, entry);
+            self.entries.insert(instance, *entry);
             self.ready.insert(instance);
             for target in unacknowledged {
                 let installed = self.entries.get(&instance).and_then(|entry| entry.held.targets.get(&target));
@@ -59,10 +67,15 @@ impl Agent {
 }
 
 fn understand(recovered: Recovered, writer: &FilesWriter, now: std::time::Duration) -> Option<Found> {
-    let Recovered { instance, assignment, sum, facts, keys } = recovered;
-    let told = Told::parse(assignment).ok()?;
-    let certificate = names::certificate(&told.certificate).ok()?;
+    let Recovered { instance, assignment, facts, keys } = recovered;
     let mut held = Held { keys, targets: facts.installed(), ..Held::default() };
+    let told = assignment.and_then(|(assignment, sum)| Some((Told::parse(assignment).ok()?, sum)));
+    let understood = told.and_then(|(told, sum)| Some((names::certificate(&told.certificate).ok()?, told, sum)));
+    let Some((certificate, told, sum)) = understood else {
+        // Where its targets are nobody knows: they are written anew.
+        held.lost = held.targets.keys().cloned().collect();
+        return (!held.targets.is_empty()).then_some(Found::Held(instance, held));
+    };
     for (name, installed) in &held.targets {
         // A target that is no longer ours: the memory of it keeps older generations away should it come back.
         let Some(Sink::Files(files)) = told.target(name).map(|target| &target.sink) else { continue };
@@ -79,9 +92,7 @@ fn understand(recovered: Recovered, writer: &FilesWriter, now: std::time::Durati
         .filter(|(name, _)| !held.lost.contains(*name))
         .map(|(name, _)| name.clone())
         .collect();
-    let mut entry = Entry::new(certificate, told.wish(), now);
-    entry.known = held.targets.values().map(|installed| installed.generation).max().unwrap_or(0);
-    entry.held = held;
+    let mut entry = Entry::new(certificate, told.wish(), held, now);
     entry.sum = sum;
-    Some(Found { instance, entry, unacknowledged })
+    Some(Found::Whole(instance, Box::new(entry), unacknowledged))
 }

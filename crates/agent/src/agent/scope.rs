@@ -163,7 +163,9 @@ impl Agent {
         };
         self.worker.fault.at(WriteStep::AssignmentStored);
         let now = self.now();
-        let entry = self.entries.entry(instance).or_insert_with(|| Entry::new(certificate, told.wish(), now.monotonic));
+        let held = self.remembered.remove(&instance).unwrap_or_default();
+        let fresh = || Entry::new(certificate, told.wish(), held, now.monotonic);
+        let entry = self.entries.entry(instance).or_insert_with(fresh);
         let before = entry.known_generation();
         entry.wish = told.wish();
         if entry.sum == 0 {
@@ -229,6 +231,7 @@ impl Agent {
 
     /// The instance left the scope: its files stay, its management ends.
     async fn forget(&mut self, instance: InstanceId) {
+        self.remembered.remove(&instance);
         let Some(entry) = self.entries.remove(&instance) else { return };
         tracing::info!(certificate = %entry.certificate, %instance, "left the scope; its files stay");
         self.claims.retain(|_, (holder, _)| *holder != instance);

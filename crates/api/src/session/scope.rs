@@ -2,9 +2,9 @@
 //!
 //! It refuses to hold the state's lock while it sends or reads certificates from the log.
 
-use certwright_core::Event;
 use certwright_core::log::{Position, Transaction};
 use certwright_core::state::{ScopeChange, ScopePage};
+use certwright_core::{Event, Reason, Rejection};
 use certwright_proto::agent::v1::server_message::Kind as Down;
 use certwright_proto::agent::v1::{Bookmark, Gone};
 
@@ -21,11 +21,7 @@ impl Session {
         let mut cursor = None;
         loop {
             let page = self.doors.log.read(|view| view.state.scope_complete(&self.agent, cursor, PAGE));
-            // Too much left the scope between two pages: from the beginning.
-            let Some(page) = page else {
-                cursor = None;
-                continue;
-            };
+            let Some(page) = page else { return Err(self.begin_again().await) };
             cursor = page.next.clone();
             self.tell(page).await?;
             if cursor.is_none() {
@@ -47,8 +43,7 @@ impl Session {
                     if moved { view.state.scope_since(&self.agent, cursor, PAGE) } else { Some(ScopePage::default()) };
                 (page, view.position)
             });
-            // Below the floor of what is remembered as gone: the whole scope again.
-            let Some(page) = page else { return self.tell_everything().await };
+            let Some(page) = page else { return Err(self.begin_again().await) };
             sent |= !page.changes.is_empty();
             let next = page.next.clone();
             self.tell(page).await?;
@@ -62,6 +57,14 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// What left the scope is not remembered that far back, because too much left, or because this server took its state over
+    /// from another one. Only a session that says so at its beginning makes the agent forget what is not named.
+    async fn begin_again(&self) -> Over {
+        let message =
+            "what left the agent's scope is not remembered that far back: it begins again with the complete scope";
+        self.end(Rejection::new(Reason::TokenTooOld, message)).await
     }
 
     async fn tell(&self, page: ScopePage) -> Result<(), Over> {

@@ -18,8 +18,7 @@ impl Session {
     pub(super) async fn announce(&self, last: Announced) -> Result<Announced, Over> {
         let epoch = self.doors.epoch;
         let (mark, bundle) = self.doors.log.read(|view| {
-            // Authorities are never removed and their revisions only grow, so this grows with every change.
-            let mark = Some(roots(view.state).map(|root| root.revision).sum());
+            let mark = mark(view.state);
             (mark, (mark != last).then(|| bundle(view.state, epoch, view.position.index)))
         });
         if let Some(bundle) = bundle {
@@ -27,6 +26,11 @@ impl Session {
         }
         Ok(mark)
     }
+}
+
+/// Authorities are never removed and their revisions only grow, so this grows with every change.
+pub(super) fn mark(state: &State) -> Announced {
+    Some(roots(state).map(|root| root.revision).sum())
 }
 
 /// Authorities that certificates of the estate end at.

@@ -106,9 +106,10 @@ impl State {
         self.certificates.get(name).map(|certificate| InstanceId { certificate: certificate.uid, number })
     }
 
-    /// The newest position at which the agent's scope changed; `START` when it never did.
+    /// The newest position at which the agent's scope changed, or may have changed without being remembered; `START` when it
+    /// never did.
     pub fn scope_changed(&self, agent: &AgentName) -> Position {
-        self.indexes.scopes.get(agent).map_or(Position::START, Scope::changed)
+        self.indexes.scopes.get(agent).map_or(self.indexes.built, Scope::changed)
     }
 
     /// Issuances that wait for a CSR of this agent.

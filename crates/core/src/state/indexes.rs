@@ -35,6 +35,8 @@ pub struct Indexes {
     pub(super) scopes: BTreeMap<AgentName, Scope>,
     /// The floor of scopes that are not there (any more).
     pub(super) floor: Position,
+    /// Where these indexes were built: what left any scope before that is not remembered.
+    pub(super) built: Position,
     /// Who refers to whom.
     pub(super) holders: Holders,
     /// For metrics.

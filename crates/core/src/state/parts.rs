@@ -38,7 +38,7 @@ impl State {
             issuers: cut.issuers,
             authorities: cut.authorities,
             tokens: cut.tokens,
-            indexes: Indexes { floor: cut.applied, ..Indexes::default() },
+            indexes: Indexes { floor: cut.applied, built: cut.applied, ..Indexes::default() },
             applied: cut.applied,
         };
         state.rebuild();

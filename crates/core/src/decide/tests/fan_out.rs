@@ -67,6 +67,22 @@ fn a_certificate_has_at_most_so_many_instances() {
 }
 
 #[test]
+fn who_found_no_place_in_a_certificate_that_is_full_waits_no_longer() {
+    let mut world = agents(limits::INSTANCES_MAX);
+    world.must(&create());
+    // One more comes while places are being given out, and is paired at once.
+    let (stream, event) = registered("early", &[("fleet", "yes")]);
+    world.happen(stream, event);
+    let uid = world.state.certificates.get(&name("all")).unwrap().uid;
+    let number = world.state.certificates.get(&name("all")).unwrap().next_instance;
+    let instance = crate::ids::InstanceId { certificate: uid, number };
+    world.happen(name("all").stream(), Event::InstanceAdded { instance, agent: agent("early") });
+    reconcile(&mut world);
+    assert_eq!(world.state.certificates.get(&name("all")).unwrap().instances.len(), limits::INSTANCES_MAX);
+    assert_eq!(world.state.unsettled(10), vec![]);
+}
+
+#[test]
 fn an_agent_that_many_certificates_name_is_paired_a_few_at_a_time() {
     let mut world = given(estate());
     let count = limits::RECONCILE_MAX + 1;

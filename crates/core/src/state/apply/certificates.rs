@@ -163,9 +163,14 @@ impl State {
         // Most certificates have one instance: no room is kept for others.
         certificate.instances.reserve_exact(usize::from(certificate.instances.len() < 4));
         certificate.instances.push(instance);
+        let is_full = certificate.instances.len() >= limits::INSTANCES_MAX;
         let spec = certificate.spec();
         self.indexes.holders.hold(&shared, &agent);
         self.settle(&shared, &spec, &agent);
+        if is_full {
+            // Who found no place waits no longer.
+            self.settle_certificate(&shared, &spec, None);
+        }
     }
 
     fn remove_instance(&mut self, applied: &Applied<'_>, name: &CertificateName, id: InstanceId) {

@@ -171,11 +171,11 @@ impl Scope {
         self.open.iter().map(|((name, number), (generation, trigger))| (name, *number, *generation, *trigger))
     }
 
-    /// The newest change.
+    /// The newest change; what is forgotten of those that left may be one.
     pub(in crate::state) fn changed(&self) -> Position {
         let live = self.live.last().map(Place::position);
         let gone = self.gone.last_key_value().map(|(place, _)| place.position());
-        live.max(gone).unwrap_or(Position::START)
+        live.max(gone).map_or(self.floor, |newest| newest.max(self.floor))
     }
 
     /// At most `limit` entries behind a place, in the order of change; what left up to `gone_after` is left out.

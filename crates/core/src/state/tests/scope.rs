@@ -248,3 +248,18 @@ fn an_agent_that_comes_back_does_not_resume_what_was_another_life() {
         assert!(world.state.scope_complete(&agent("a1"), None, 10).is_some());
     }
 }
+
+#[test]
+fn a_state_taken_over_from_a_snapshot_may_have_forgotten_what_left() {
+    let mut world = given(estate());
+    create(&mut world, "web2");
+    let told = world.state.applied;
+    assert!(world.state.scope_changed(&agent("a1")) <= told);
+    delete(&mut world, "web2");
+    let after = copy(&world.state);
+    for held in ["a1", "a2"] {
+        assert_eq!(after.scope_changed(&agent(held)), after.applied, "{held} has to look");
+        assert!(after.scope_since(&agent(held), told, 100).is_none(), "{held} is told that it cannot know");
+    }
+    assert!(after.scope_since(&agent("a1"), after.applied, 100).is_some());
+}
