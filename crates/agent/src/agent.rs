@@ -52,6 +52,8 @@ const TICK: Duration = Duration::from_secs(1);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Instances worked on at once; what waits for a served check costs little, disk work is bounded further inside.
 const TASKS_MAX: usize = 32;
+/// Instances whose acknowledged reports are remembered in one tick; each waits for the disk.
+const ACKNOWLEDGED_A_TICK: usize = 32;
 /// How long a stop waits for work under way and for reports to leave.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
@@ -116,6 +118,8 @@ pub struct Agent {
     /// Who writes which directory.
     claims: BTreeMap<String, (InstanceId, TargetName)>,
     outbox: Outbox,
+    /// Instances of which reports were acknowledged that is not on disk yet: after a power cut they are reported again.
+    acknowledged: BTreeSet<InstanceId>,
     /// Where messages go while a stream is open.
     sender: Option<mpsc::Sender<AgentMessage>>,
     /// Whether the server has welcomed this agent on the open stream.
@@ -165,6 +169,7 @@ impl Agent {
             requesting: BTreeSet::new(),
             claims: BTreeMap::new(),
             outbox: Outbox::default(),
+            acknowledged: BTreeSet::new(),
             sender: None,
             welcomed: false,
             complete: None,
@@ -259,6 +264,7 @@ impl Agent {
     async fn on_tick(&mut self) {
         self.ready.extend(std::mem::take(&mut self.unsettled));
         self.look();
+        self.save_acknowledged(ACKNOWLEDGED_A_TICK).await;
         if self.resume_unsaved {
             self.save_resume().await;
         }
@@ -294,6 +300,7 @@ impl Agent {
                 }
             }
         }
+        self.save_acknowledged(usize::MAX).await;
         self.save_resume().await;
         tracing::info!("stopped");
     }

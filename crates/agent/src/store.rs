@@ -136,13 +136,11 @@ impl Store {
         Assignment::decode(octets.as_slice()).map_err(io::Error::other)
     }
 
-    /// Stores what each target holds; `durable` when an older file would make the agent forget an installation.
-    pub fn save_facts(&self, instance: InstanceId, facts: &Facts, durable: bool) -> io::Result<()> {
+    /// Makes durable what each target holds. A file that a power cut tears would make the agent forget an installation,
+    /// and take an older generation of a server that lags.
+    pub fn save_facts(&self, instance: InstanceId, facts: &Facts) -> io::Result<()> {
         let octets = serde_json::to_vec(facts).map_err(io::Error::other)?;
-        if durable {
-            return self.disk.write_atomic(&self.path(instance, "facts.json"), &octets, 0o600);
-        }
-        self.replace(instance, "facts.json", &octets)
+        self.disk.write_atomic(&self.path(instance, "facts.json"), &octets, 0o600)
     }
 
     /// Makes a private key durable. Only then may its CSR be sent.

@@ -65,8 +65,9 @@ pub fn verify<'a>(
 }
 
 /// Refuses what is older than the certificate, DER, that a target shows as a newer generation: an agent that lost its
-/// memory may be told of the older one by a server that lags. A certificate of other names is another certificate, and
-/// one that has expired is better replaced by anything that is valid.
+/// memory may be told of the older one by a server that lags. Two that were issued within one second are told apart by
+/// their generations alone. A certificate of other names is another certificate, and one that has expired is better
+/// replaced by anything that is valid.
 pub fn check_newer(
     offered: (u64, &Inspected),
     (shown_generation, shown): (u64, &[u8]),
@@ -74,7 +75,7 @@ pub fn check_newer(
 ) -> Result<(), Failure> {
     let (generation, offered) = offered;
     let Ok(shown) = inspect(shown) else { return Ok(()) };
-    let is_newer = shown_generation > generation && shown.not_before > offered.not_before && now < shown.not_after;
+    let is_newer = shown_generation > generation && shown.not_before >= offered.not_before && now < shown.not_after;
     if !is_newer || mutant::is(Mutant::OlderGenerationTaken) || !same_names(&shown.names, &offered.names) {
         return Ok(());
     }
@@ -146,5 +147,41 @@ pub(crate) fn wanted(spec: &CertificateSpec) -> Names {
         ip_addresses: spec.ip_addresses.clone(),
         uris: spec.uris.clone(),
         email_addresses: spec.email_addresses.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::{Duration, SystemTime};
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    const SECOND: u64 = 1_790_000_000;
+
+    fn certificate(name: &str, second: u64) -> Vec<u8> {
+        let date = |second| (SystemTime::UNIX_EPOCH + Duration::from_secs(second)).into();
+        let mut params = CertificateParams::new([name.to_string()]).unwrap();
+        params.not_before = date(second);
+        params.not_after = date(second + 3600);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn an_older_generation_is_refused_even_when_both_are_of_one_second() {
+        let now = Timestamp::from_millis((SECOND + 60) * 1000);
+        let read = |der: &[u8]| inspect(der).unwrap();
+        let (shown, offered) = (certificate("a.example", SECOND), certificate("a.example", SECOND));
+        let refused = check_newer((4, &read(&offered)), (5, &shown), now).unwrap_err();
+        assert_eq!(refused.reason, FailureReason::OlderGeneration);
+        check_newer((5, &read(&offered)), (4, &shown), now).unwrap();
+        // A certificate that was deleted and declared again begins at generation 1 with a later date.
+        check_newer((1, &read(&certificate("a.example", SECOND + 1))), (5, &shown), now).unwrap();
+        check_newer((1, &read(&certificate("b.example", SECOND))), (5, &shown), now).unwrap();
+        let expired = Timestamp::from_millis((SECOND + 3600) * 1000);
+        check_newer((4, &read(&offered)), (5, &shown), expired).unwrap();
     }
 }

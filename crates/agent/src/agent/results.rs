@@ -52,7 +52,7 @@ impl Agent {
         }
         self.report(instance, generation, target, stage, failure);
         if changed {
-            self.save_facts(instance, true).await;
+            self.save_facts(instance).await;
             self.worker.fault.at(WriteStep::Recorded);
         }
     }
@@ -140,19 +140,27 @@ impl Agent {
         }
     }
 
-    /// A report was acknowledged; when nothing more is pending about its target, that is remembered.
-    pub(super) async fn on_acknowledged(&mut self, id: u64) {
+    /// A report was acknowledged; when nothing more is pending about its target, that is remembered, soon.
+    pub(super) fn on_acknowledged(&mut self, id: u64) {
         if let Some((instance, _)) = self.outbox.acknowledge(id) {
-            self.save_facts(instance, false).await;
+            self.acknowledged.insert(instance);
+        }
+    }
+
+    /// Remembers of at most so many instances what was acknowledged.
+    pub(super) async fn save_acknowledged(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(instance) = self.acknowledged.pop_first() else { return };
+            self.save_facts(instance).await;
         }
     }
 
     /// Stores what the targets of an instance hold.
-    async fn save_facts(&self, instance: InstanceId, durable: bool) {
+    async fn save_facts(&self, instance: InstanceId) {
         let Some(entry) = self.entries.get(&instance) else { return };
         let facts = Facts::of(&entry.held, |target: &TargetName| !self.outbox.is_pending(instance, target));
         let store = self.store.clone();
-        let saved = compute(&*self.seams.exec, "files", move || store.save_facts(instance, &facts, durable)).await;
+        let saved = compute(&*self.seams.exec, "files", move || store.save_facts(instance, &facts)).await;
         if let Err(error) = saved {
             // The target is right all the same: after a restart it is found so, and reported again.
             tracing::error!(%instance, %error, "the state directory cannot be written");

@@ -50,7 +50,7 @@ impl Agent {
             }
             Some(Kind::Bookmark(bookmark)) => self.on_bookmark(bookmark).await,
             Some(Kind::CsrAnswer(answer)) => self.on_csr_answer(&answer),
-            Some(Kind::ReportAck(acknowledged)) => self.on_acknowledged(acknowledged.id).await,
+            Some(Kind::ReportAck(acknowledged)) => self.on_acknowledged(acknowledged.id),
             Some(Kind::Identity(issued)) => {
                 let now = self.now();
                 self.identity.on_issued(issued, now, &self.seams).await;

@@ -42,7 +42,7 @@ fn everything_is_recovered() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
     let sum = store.save_assignment(instance(), &assignment(3)).unwrap();
-    store.save_facts(instance(), &facts(), true).unwrap();
+    store.save_facts(instance(), &facts()).unwrap();
     store.save_key(instance(), 7, b"seven").unwrap();
     store.save_key(instance(), 8, b"eight").unwrap();
     let found = recovered(&store);
@@ -97,11 +97,11 @@ fn damaged_files_cost_a_complete_scope_and_nothing_else() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
     store.save_assignment(instance(), &assignment(1)).unwrap();
-    store.save_facts(instance(), &facts(), true).unwrap();
+    store.save_facts(instance(), &facts()).unwrap();
     let disk = Seams::system().disk;
     disk.write_atomic(&store.directory(instance()).join("facts.json"), b"{", 0o600).unwrap();
     assert_eq!(recovered(&store)[0].facts, Facts::default());
-    store.save_facts(instance(), &facts(), true).unwrap();
+    store.save_facts(instance(), &facts()).unwrap();
     disk.write_atomic(&store.directory(instance()).join("assignment"), b"\xff\xff", 0o600).unwrap();
     let found = recovered(&store);
     assert!(found[0].assignment.is_none());
