@@ -139,5 +139,8 @@ pub const CLOCK_EVERY: Duration = Duration::from_secs(1);
 pub const CLOCK_HASTE: Duration = Duration::from_millis(100);
 /// How long an answer may take: half of that is how wrong it can be.
 pub const CLOCK_ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a new leader that knows no majority's clocks holds back what it would stamp: two rounds of asking in haste, and
+/// what their answers may take.
+pub const CLOCK_AWAITED: Duration = Duration::from_millis(1200);
 /// How long an answer counts: several rounds may be lost.
 pub const CLOCK_FRESH: Duration = Duration::from_secs(10);

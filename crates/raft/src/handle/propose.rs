@@ -22,7 +22,7 @@ use crate::error::ProposeError;
 use crate::fold::dedup::Key;
 use crate::fold::machine::Machine;
 use crate::fold::shared::Shared;
-use crate::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_OCTETS_MAX, LEASE_RETRY_EVERY, PROPOSE_TIMEOUT};
+use crate::limits::{CLOCK_AWAITED, ENTRIES_IN_FLIGHT_MAX, ENTRY_OCTETS_MAX, LEASE_RETRY_EVERY, PROPOSE_TIMEOUT};
 use crate::member::Leadership;
 
 /// One transaction to be appended.
@@ -56,6 +56,8 @@ pub(crate) struct Packer<F: Fold> {
     /// The newest stamp, and the entry that had set log time back last when it was made.
     stamped: Timestamp,
     rebased: u64,
+    /// The last term in which the time was waited for.
+    awaited: u64,
     next_number: u64,
     /// Entries that were turned away only because the leader had no fresh acknowledgement of a quorum.
     turned_away: BTreeMap<u64, Batch>,
@@ -87,6 +89,7 @@ impl<F: Fold> Packer<F> {
             in_flight: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX)),
             stamped: Timestamp::EPOCH,
             rebased: 0,
+            awaited: 0,
             next_number: 0,
             turned_away: BTreeMap::new(),
             returns,
@@ -173,6 +176,7 @@ impl<F: Fold> Packer<F> {
 
     /// Stamps and writes an entry, on condition that this node still leads in the term of its proposals.
     async fn write(&mut self, batch: Batch) {
+        self.await_time(batch.term).await;
         let leadership = *self.leadership.borrow();
         if !leadership.ready || leadership.term != batch.term {
             return self.answer(&batch.proposals, &ProposeError::NotLeader { hint: leadership.leader });
@@ -191,6 +195,23 @@ impl<F: Fold> Packer<F> {
             let Ok(Err(error)) = outcome.await else { return };
             settle(&shared, &mut leadership, &returns, batch, &error);
         });
+    }
+
+    /// Waits, once in a term, until a majority's clocks are known. Before that it is the time when the log was written last: the
+    /// next stamp might be hours later, and requests that are remembered for minutes would be forgotten at once.
+    async fn await_time(&mut self, term: u64) {
+        if self.awaited == term {
+            return;
+        }
+        self.awaited = term;
+        let settled = async {
+            while !self.shared.clocks.is_known() {
+                sleep(LEASE_RETRY_EVERY).await;
+            }
+        };
+        if timeout(CLOCK_AWAITED, settled).await.is_err() {
+            tracing::warn!("a majority's clocks are not known: what is written goes by the time of the log");
+        }
     }
 
     /// Log time: falls where it was set back and never else, and follows this machine's clock as far as the voters' clocks

@@ -12,7 +12,7 @@ use certwright_proto::v1;
 use certwright_proto::v1::certificates_client::CertificatesClient;
 use certwright_proto::v1::cluster_client::ClusterClient;
 use certwright_seams::{Disk, Entropy, Seams};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::name_of;
 use crate::client::{Client, Stuck};
@@ -21,6 +21,8 @@ use crate::machine::VOLUME;
 
 /// How soon after its removal nobody listens to a server any more.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+/// How soon a leader that has a quorum confirms a read.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 /// Longest wait before the replacement begins.
 const BEGIN_MILLIS_MAX: u64 = 8000;
 const CHECKER: &str = "replacement";
@@ -64,10 +66,16 @@ pub(crate) async fn replace(
     estate.leave(&old);
     estate.count();
     estate.trace.tell(CHECKER, format_args!("{old} is out"));
-    sleep(REFUSED_WITHIN).await;
-    // Whoever is behind would say less.
-    let end = client.cluster(true).await?.token.and_then(|token| certwright_proto::token::read(&token).ok());
-    let index = end.map_or(0, |end| end.position.index);
+    let index = loop {
+        sleep(REFUSED_WITHIN).await;
+        let asked = Instant::now();
+        // Whoever is behind would say less.
+        let end = client.cluster(true).await?.token.and_then(|token| certwright_proto::token::read(&token).ok());
+        // While no leader has a quorum nobody can end the change by which it loses its vote, and it is told the log.
+        if asked.elapsed() < ANSWERED_WITHIN {
+            break end.map_or(0, |end| end.position.index);
+        }
+    };
     replaced.0.replace(Some(Removed { server: old, index, told }));
     Ok(())
 }
