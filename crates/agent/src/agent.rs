@@ -52,6 +52,8 @@ const TICK: Duration = Duration::from_secs(1);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Instances worked on at once; what waits for a served check costs little, disk work is bounded further inside.
 const TASKS_MAX: usize = 32;
+/// How often servers of a restored log are shown again what they do not know and wait for: they forget it when they are busy.
+const STUCK_SAID_EVERY: Duration = Duration::from_secs(60);
 /// Instances whose acknowledged reports are remembered in one tick; each waits for the disk.
 const ACKNOWLEDGED_A_TICK: usize = 32;
 /// How long a stop waits for work under way and for reports to leave.
@@ -120,6 +122,8 @@ pub struct Agent {
     outbox: Outbox,
     /// Instances of which reports were acknowledged that is not on disk yet: after a power cut they are reported again.
     acknowledged: BTreeSet<InstanceId>,
+    /// When that was shown last, by the monotonic clock.
+    stuck_said_at: Duration,
     /// Where messages go while a stream is open.
     sender: Option<mpsc::Sender<AgentMessage>>,
     /// Whether the server has welcomed this agent on the open stream.
@@ -170,6 +174,7 @@ impl Agent {
             claims: BTreeMap::new(),
             outbox: Outbox::default(),
             acknowledged: BTreeSet::new(),
+            stuck_said_at: Duration::ZERO,
             sender: None,
             welcomed: false,
             complete: None,
@@ -273,6 +278,9 @@ impl Agent {
         }
         let now = self.now();
         self.ask_again(now.monotonic);
+        if now.monotonic.saturating_sub(self.stuck_said_at) >= STUCK_SAID_EVERY {
+            self.say_stuck().await;
+        }
         if now.monotonic >= self.heartbeat_at {
             self.heartbeat_at = now.monotonic + HEARTBEAT_INTERVAL;
             self.outbox.heartbeat(now.wall);

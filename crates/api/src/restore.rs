@@ -244,6 +244,9 @@ impl<'a> Site<'a> {
     }
 }
 
+/// Two builds may also come to different states: whoever restores with the one that wrote it sees which it is.
+const NOT_ITS_STATE: &str =
+    "the state it holds is not what its entries come to: restore it with the build that wrote it, or take another backup";
 /// What history begins with, while it is read.
 const ARRIVING: &str = "base.part";
 
@@ -261,7 +264,8 @@ impl Incoming<'_> {
         let (base, mut next) = self.beginning(site)?;
         let mut refounding = site.refound(base.as_ref()).await?;
         let mut tally = base.as_ref().map_or_else(Tally::default, Tally::after);
-        drop(base);
+        let Header { cluster_id: ClusterId(cluster_id), epoch, last_node_id, .. } = self.header;
+        let mut history = base.unwrap_or_else(|| Folded::genesis(&cluster_id));
         let (path, file) = refounding.snapshot_file().map_err(|error| site.failed(error))?;
         let mut octets = 0;
         while let Some(part) = next {
@@ -271,6 +275,7 @@ impl Incoming<'_> {
                 Part::Entry(record) => {
                     let chain = refounding.append(record.clone()).await.map_err(|error| site.failed(error))?;
                     tally.see(Seen::Entry(&record, Some(chain))).map_err(damaged)?;
+                    history.apply(record, &DomainCodec).map_err(damaged)?;
                 }
                 Part::Snapshot(data) => {
                     file.write_at(octets, &data).map_err(|error| site.failed(error))?;
@@ -285,10 +290,12 @@ impl Incoming<'_> {
         if !tally.is_told(None) {
             return Err(damaged(UNTOLD));
         }
-        let Header { cluster_id: ClusterId(cluster_id), epoch, last_node_id, .. } = self.header;
         let folded = Folded::read(&*file, cluster_id, epoch, &DomainCodec).map_err(|error| site.failed(error))?;
         drop(file);
         refounding.discard(&path);
+        if !history.equals(&folded, &DomainCodec) {
+            return Err(damaged(NOT_ITS_STATE));
+        }
         if folded.state().cluster.last_node_id != last_node_id {
             return Err(damaged("its header does not fit its state"));
         }

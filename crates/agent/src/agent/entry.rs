@@ -23,6 +23,8 @@ pub(super) struct Entry {
     pub(super) traceparent: String,
     /// The newest generation that this process has seen or found installed: only a newer one is news.
     pub(super) known: u64,
+    /// Epoch of the restored log whose servers were told again what is installed; 0 before.
+    pub(super) vouched_in: u64,
     /// When the newest generation came, by the monotonic clock.
     pub(super) received_at: Duration,
 }
@@ -39,6 +41,7 @@ impl Entry {
             sum: 0,
             traceparent: String::new(),
             known,
+            vouched_in: 0,
             received_at,
         }
     }

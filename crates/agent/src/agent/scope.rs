@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use certwright_core::event::Stage;
-use certwright_core::ids::InstanceId;
+use certwright_core::ids::{InstanceId, TargetName};
 use certwright_proto::agent::v1::server_message::Kind;
 use certwright_proto::agent::v1::{
     Assignment, Bookmark, CsrAnswer, HeldCertificate, Issued, ServerMessage, Welcome, agent_message,
@@ -18,7 +18,7 @@ use super::Agent;
 use super::entry::Entry;
 use crate::assignment::Told;
 use crate::fault::WriteStep;
-use crate::plan::{Attempt, Request};
+use crate::plan::{Attempt, Installed, Request};
 
 /// What of a session could not be kept. It has to be told again: until then no bookmark counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -86,7 +86,11 @@ impl Agent {
     }
 
     /// Shows again what the servers do not know yet although they were shown it: they wait for a generation that is here.
-    async fn say_stuck(&mut self) {
+    pub(super) async fn say_stuck(&mut self) {
+        if !self.witness.is_restored() {
+            return;
+        }
+        self.stuck_said_at = self.now().monotonic;
         let waited_for = |entry: &Entry| 1..=entry.issued_generation();
         let stuck = |(_, entry): &(&InstanceId, &Entry)| waited_for(entry).contains(&entry.wish.wanted_generation);
         let stuck: Vec<InstanceId> = self.entries.iter().filter(stuck).map(|(id, _)| *id).collect();
@@ -131,6 +135,7 @@ impl Agent {
     }
 
     async fn on_assignment(&mut self, mut assignment: Assignment, traceparent: String) {
+        let known_to_servers = assignment.issued.as_ref().map_or(0, |issued| issued.generation);
         self.keep_newer(&mut assignment).await;
         // What cannot be understood is in the scope all the same; what cannot even be named could be any of ours.
         match InstanceId::parse(&assignment.instance) {
@@ -189,9 +194,31 @@ impl Agent {
         if answered {
             self.free_request(instance);
         }
+        self.say_installed(instance, known_to_servers);
         self.release_claims(instance);
         self.look.soon(instance);
         self.ready.insert(instance);
+    }
+
+    /// A restored log may lack reports that were acknowledged: what is installed of the generation that the servers know is
+    /// reported once more in every epoch. What they know they drop.
+    fn say_installed(&mut self, instance: InstanceId, generation: u64) {
+        let Some(epoch) = self.witness.restored_epoch() else { return };
+        let Some(entry) = self.entries.get_mut(&instance).filter(|entry| entry.vouched_in < epoch) else { return };
+        let is_told = |target: &TargetName, installed: &Installed| {
+            installed.generation == generation
+                && installed.stage >= Stage::Written
+                && !entry.held.lost.contains(target)
+        };
+        let told = entry.held.targets.iter().filter(|(target, installed)| is_told(target, installed));
+        let told: Vec<_> = told.map(|(target, installed)| (target.clone(), installed.stage)).collect();
+        if told.is_empty() {
+            return;
+        }
+        entry.vouched_in = epoch;
+        for (target, stage) in told {
+            self.report(instance, generation, Some(target), stage, None);
+        }
     }
 
     /// What a restored log leaves out may have come after the backup: the servers are told before it is let go of.

@@ -55,7 +55,12 @@ impl Witness {
 
     /// Whether the servers' log is one that was restored: it may know less than this agent.
     pub(super) fn is_restored(&self) -> bool {
-        self.kept.is_some_and(|kept| kept.epoch() > 1)
+        self.restored_epoch().is_some()
+    }
+
+    /// Epoch of a log that was restored.
+    pub(super) fn restored_epoch(&self) -> Option<u64> {
+        self.kept.map(|kept| kept.epoch()).filter(|epoch| *epoch > 1)
     }
 
     /// Changes when the session is to end.

@@ -121,6 +121,36 @@ async fn after_a_restore_what_is_newer_stays_and_is_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_what_was_acknowledged_is_reported_once_more() {
+    let rig = Rig::new().await;
+    has_log(&rig, 1, &[(10, 1)]);
+    rig.estate.declare(INSTANCE, spec(&rig.live()));
+    let agent = rig.agent().await;
+    rig.written(1).await;
+    rig.until("its checkpoint", |_| kept(&rig) == Some(checkpoint(10, 1))).await;
+    agent.stop().await;
+    let reports = |rig: &Rig| rig.estate.state().reports.len();
+    // Whoever knows the same log is told nothing twice.
+    rig.estate.change(|state| state.reports.clear());
+    let agent = rig.agent().await;
+    rig.until("a session", |estate| estate.state().sessions.len() > 1).await;
+    agent.stop().await;
+    assert_eq!(reports(&rig), 0);
+    // The backup has the certificate, and was made before its delivery. A token of before it says nothing to the servers.
+    std::fs::remove_file(rig.root.path().join("state/resume.json")).unwrap();
+    has_log(&rig, 1, &[(5, 101)]);
+    let agent = rig.agent().await;
+    rig.written(1).await;
+    agent.stop().await;
+    let told = reports(&rig);
+    assert!(told > 0);
+    let agent = rig.agent().await;
+    rig.until("another session", |estate| estate.state().sessions.len() > 3).await;
+    agent.stop().await;
+    assert_eq!(reports(&rig), told, "once in an epoch, as long as the place in it is known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_cannot_be_read_is_not_taken_for_none() {
     let rig = Rig::new().await;
     has_log(&rig, 1, &[(10, 1)]);
