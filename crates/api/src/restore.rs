@@ -245,8 +245,7 @@ impl<'a> Site<'a> {
 }
 
 /// Two builds may also come to different states: whoever restores with the one that wrote it sees which it is.
-const NOT_ITS_STATE: &str =
-    "the state it holds is not what its entries come to: restore it with the build that wrote it, or take another backup";
+const NOT_ITS_STATE: &str = "the state it holds is not what its entries come to: restore it with the build that wrote it, or take another backup";
 /// What history begins with, while it is read.
 const ARRIVING: &str = "base.part";
 

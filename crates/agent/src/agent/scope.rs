@@ -206,9 +206,7 @@ impl Agent {
         let Some(epoch) = self.witness.restored_epoch() else { return };
         let Some(entry) = self.entries.get_mut(&instance).filter(|entry| entry.vouched_in < epoch) else { return };
         let is_told = |target: &TargetName, installed: &Installed| {
-            installed.generation == generation
-                && installed.stage >= Stage::Written
-                && !entry.held.lost.contains(target)
+            installed.generation == generation && installed.stage >= Stage::Written && !entry.held.lost.contains(target)
         };
         let told = entry.held.targets.iter().filter(|(target, installed)| is_told(target, installed));
         let told: Vec<_> = told.map(|(target, installed)| (target.clone(), installed.stage)).collect();
