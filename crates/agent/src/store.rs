@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// Every instance, one at a time, so that a thousand assignments are not in memory at once. An assignment that cannot be
-    /// read is left out: the sum then refuses the resume token and the servers send everything.
+    /// read is left out, and must be told again.
     pub fn recover(&self, mut each: impl FnMut(Recovered)) -> Result<(), StoreError> {
         let root = self.root.join("instances");
         let at = |error: io::Error| StoreError::Io { path: root.clone(), error };
@@ -237,7 +237,7 @@ impl Store {
         checkpoint.map(Some).map_err(|error| StoreError::Io { path, error })
     }
 
-    /// Where to go on, when nothing of what the token stands for can have been lost.
+    /// Where to go on, when no power cut can have taken anything of what the token stands for.
     pub fn load_resume(&self, sum: u64) -> Option<String> {
         let octets = self.disk.read(&self.root.join("resume.json"), RESUME_OCTETS_MAX).ok()?;
         let resume: Resume = serde_json::from_slice(&octets).ok()?;

@@ -19,7 +19,7 @@ use crate::store::{Recovered, StoreError};
 enum Found {
     /// All of it; of these targets the last report was not acknowledged.
     Whole(InstanceId, Box<Entry>, Vec<TargetName>),
-    /// Its assignment is gone. What is held keeps older generations away when it comes again.
+    /// Its assignment is gone: it must be told again. What is held keeps older generations away then.
     Held(InstanceId, Held),
 }
 
@@ -30,15 +30,16 @@ impl Agent {
         let now = self.now().monotonic;
         let found = compute(&*self.seams.exec, "files", move || {
             let mut found = Vec::new();
-            store.recover(|recovered| found.extend(understand(recovered, &writer, now))).map(|()| found)
+            store.recover(|recovered| found.push(understand(recovered, &writer, now))).map(|()| found)
         })
         .await?;
-        let mut sum = 0u64;
+        let (mut sum, mut whole) = (0u64, true);
         for found in found {
             let (instance, entry, unacknowledged) = match found {
                 Found::Whole(instance, entry, unacknowledged) => (instance, entry, unacknowledged),
                 Found::Held(instance, held) => {
                     self.remembered.insert(instance, held);
+                    whole = false;
                     continue;
                 }
             };
@@ -59,14 +60,14 @@ impl Agent {
             }
         }
         let store = self.store.clone();
-        let token = compute(&*self.seams.exec, "files", move || store.load_resume(sum)).await;
+        let token = compute(&*self.seams.exec, "files", move || store.load_resume(sum).filter(|_| whole)).await;
         tracing::info!(instances = self.entries.len(), resume = token.is_some(), "state recovered");
         self.resume.send_replace(token);
         Ok(())
     }
 }
 
-fn understand(recovered: Recovered, writer: &FilesWriter, now: std::time::Duration) -> Option<Found> {
+fn understand(recovered: Recovered, writer: &FilesWriter, now: std::time::Duration) -> Found {
     let Recovered { instance, assignment, facts, keys } = recovered;
     let mut held = Held { keys, targets: facts.installed(), ..Held::default() };
     let told = assignment.and_then(|(assignment, sum)| Some((Told::parse(assignment).ok()?, sum)));
@@ -74,7 +75,7 @@ fn understand(recovered: Recovered, writer: &FilesWriter, now: std::time::Durati
     let Some((certificate, told, sum)) = understood else {
         // Where its targets are nobody knows: they are written anew.
         held.lost = held.targets.keys().cloned().collect();
-        return (!held.targets.is_empty()).then_some(Found::Held(instance, held));
+        return Found::Held(instance, held);
     };
     for (name, installed) in &held.targets {
         // A target that is no longer ours: the memory of it keeps older generations away should it come back.
@@ -94,5 +95,5 @@ fn understand(recovered: Recovered, writer: &FilesWriter, now: std::time::Durati
         .collect();
     let mut entry = Entry::new(certificate, told.wish(), held, now);
     entry.sum = sum;
-    Some(Found::Whole(instance, Box::new(entry), unacknowledged))
+    Found::Whole(instance, Box::new(entry), unacknowledged)
 }

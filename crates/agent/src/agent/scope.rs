@@ -256,9 +256,14 @@ impl Agent {
 
     /// The instance left the scope: its files stay, its management ends.
     async fn forget(&mut self, instance: InstanceId) {
-        self.remembered.remove(&instance);
-        let Some(entry) = self.entries.remove(&instance) else { return };
-        tracing::info!(certificate = %entry.certificate, %instance, "left the scope; its files stay");
+        let remembered = self.remembered.remove(&instance).is_some();
+        match self.entries.remove(&instance) {
+            Some(entry) => {
+                tracing::info!(certificate = %entry.certificate, %instance, "left the scope; its files stay")
+            }
+            None if remembered => tracing::info!(%instance, "left the scope; its files stay"),
+            None => return,
+        }
         self.claims.retain(|_, (holder, _)| *holder != instance);
         self.outbox.forget(instance);
         self.free_request(instance);
@@ -274,7 +279,8 @@ impl Agent {
         if bookmark.complete
             && let Some(named) = self.complete.take()
         {
-            let gone: Vec<InstanceId> = self.entries.keys().filter(|known| !named.contains(known)).copied().collect();
+            let known = self.entries.keys().chain(self.remembered.keys());
+            let gone: Vec<InstanceId> = known.filter(|known| !named.contains(known)).copied().collect();
             for instance in gone {
                 self.say_unknown(instance).await;
                 self.forget(instance).await;

@@ -39,6 +39,31 @@ async fn a_cold_start_without_servers_finishes_what_was_issued() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_assignment_that_cannot_be_read_is_told_again() {
+    let rig = Rig::new().await;
+    rig.estate.declare(INSTANCE, spec(&rig.live()));
+    let agent = rig.agent().await;
+    rig.written(1).await;
+    rig.until("a resume token", |_| rig.root.path().join("state/resume.json").exists()).await;
+    agent.stop().await;
+    let instances = rig.root.path().join("state/instances");
+    std::fs::write(instances.join(INSTANCE).join("assignment"), b"\xff\xff").unwrap();
+    // Nobody knows this one any more.
+    std::fs::create_dir(instances.join("5-9-9")).unwrap();
+    let agent = rig.agent().await;
+    rig.until("second session", |estate| estate.state().hellos.len() == 2).await;
+    assert!(rig.estate.state().hellos[1].resume.is_none());
+    rig.estate.renew(INSTANCE);
+    rig.written(2).await;
+    agent.stop().await;
+    assert!(!instances.join("5-9-9").exists());
+    let agent = rig.agent().await;
+    rig.until("third session", |estate| estate.state().hellos.len() == 3).await;
+    assert!(rig.estate.state().hellos[2].resume.is_some());
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_resumes_and_is_told_only_what_changed() {
     let rig = Rig::new().await;
     for number in 1..=3 {

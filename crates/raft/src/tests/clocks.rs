@@ -46,6 +46,24 @@ async fn a_leader_whose_clock_is_an_hour_off_gives_way_and_takes_nobody_along() 
     cluster.agree().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_word_after_an_hour_in_which_no_server_ran_is_an_hour_later() {
+    let mut cluster = Cluster::of(3).await;
+    say_somewhere(&cluster, 1, "before").await;
+    let before = cluster.leader().await.read(|view| view.at.millis());
+    for node in &mut cluster.nodes {
+        node.kill().await;
+        node.clock.set_skew_millis(HOUR_MILLIS);
+    }
+    for node in &mut cluster.nodes {
+        node.start().await;
+    }
+    let position = say_somewhere(&cluster, 2, "after").await;
+    let told = entries(&cluster.leader().await);
+    let (_, at, _) = told.iter().find(|(index, ..)| *index == position.index).unwrap();
+    assert!(at.millis() >= before + HOUR_MILLIS as u64, "stamped by the time of the log: {at}");
+}
+
 /// Most clocks are a month ahead until log time is, then all are right again.
 async fn poison(cluster: &Cluster, number: u64) {
     let most = &cluster.nodes[..cluster.nodes.len() / 2 + 1];
