@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use certwright_agent::{Connector, Context};
+use certwright_core::Reason;
 use certwright_core::spec::KeyAlgorithm;
 use certwright_core::time::Timestamp;
 use certwright_custody::LeafKey;
@@ -40,6 +41,8 @@ const DECLARED_WITHIN_EACH: Duration = Duration::from_micros(500);
 const STARTED_WITHIN: Duration = Duration::from_secs(30);
 /// How long the herd may take.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// How long an agent stays away from a server that cannot tell it everything yet.
+const COME_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -194,22 +197,34 @@ fn displacement(order: &[u64], quantile: f64) -> u64 {
     behind.get(place.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// One agent's session, until it is over.
+/// One agent's session, until it is over. As agents do, it comes again to a server that still fetches entries from the others.
 async fn session(connector: Connector, server: String, board: Arc<Board>, seams: Seams) {
-    if let Err(failure) = converse(&connector, &server, &board, &seams).await {
-        board.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+    loop {
+        let mut is_live = false;
+        let Err(failure) = converse(&connector, &server, &board, &seams, &mut is_live).await else { return };
+        if is_live || failure.code() != Reason::Behind.code() {
+            board.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+            return;
+        }
+        sleep(COME_AGAIN_AFTER).await;
     }
 }
 
-async fn converse(connector: &Connector, server: &str, board: &Board, seams: &Seams) -> Result<(), Failure> {
+async fn converse(
+    connector: &Connector,
+    server: &str,
+    board: &Board,
+    seams: &Seams,
+    is_live: &mut bool,
+) -> Result<(), Failure> {
     let mut session = Session::open(connector, server, seams).await?;
     // What making a key costs an agent is not the servers' affair.
     let key = crate::issue::new_key(KeyAlgorithm::EcdsaP256)?;
-    let (mut is_live, mut done, mut asked) = (false, BTreeSet::new(), BTreeMap::new());
+    let (mut done, mut asked) = (BTreeSet::new(), BTreeMap::new());
     loop {
         match session.next().await? {
-            Some(Down::Bookmark(bookmark)) if bookmark.complete && !is_live => {
-                is_live = true;
+            Some(Down::Bookmark(bookmark)) if bookmark.complete && !*is_live => {
+                *is_live = true;
                 board.live.fetch_add(1, Ordering::Relaxed);
             }
             Some(Down::Assignment(assignment)) => {
