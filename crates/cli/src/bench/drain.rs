@@ -41,7 +41,7 @@ const DECLARED_WITHIN_EACH: Duration = Duration::from_micros(500);
 const STARTED_WITHIN: Duration = Duration::from_secs(30);
 /// How long the herd may take.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// How long an agent stays away from a server that cannot tell it everything yet.
+/// How long an agent stays away from a server that cannot tell it everything yet, or stopped before it had.
 const COME_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -197,12 +197,16 @@ fn displacement(order: &[u64], quantile: f64) -> u64 {
     behind.get(place.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// One agent's session, until it is over. As agents do, it comes again to a server that still fetches entries from the others.
+/// One agent's session, until it is over. As agents do, it comes again to a server that fetches what others have on record:
+/// such a server is behind at first, and ends sessions when what it told from has given way to a snapshot.
 async fn session(connector: Connector, server: String, board: Arc<Board>, seams: Seams) {
     loop {
         let mut is_live = false;
         let Err(failure) = converse(&connector, &server, &board, &seams, &mut is_live).await else { return };
-        if is_live || failure.code() != Reason::Behind.code() {
+        let comes_again = [Reason::Behind, Reason::NotReady, Reason::Unreachable]
+            .iter()
+            .any(|reason| failure.code() == reason.code());
+        if is_live || !comes_again {
             board.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
             return;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use certwright_agent::Connector;
 use certwright_agent::connect::Backoff;
 use certwright_agent::session::{BACKOFF_BASE, BACKOFF_CAP};
+use certwright_core::Reason;
 use certwright_proto::agent::v1::agent_message::Kind as Up;
 use certwright_proto::agent::v1::agent_service_client::AgentServiceClient;
 use certwright_proto::agent::v1::server_message::Kind as Down;
@@ -44,7 +45,7 @@ impl Speaker {
 }
 
 fn ended() -> Failure {
-    Failure::finding("the session has ended", "look at the servers' logs")
+    Failure::new(Reason::NotReady, "the session has ended", "look at the servers' logs")
 }
 
 impl Session {
